@@ -289,8 +289,9 @@ put_special(char *out, double v, bool *done)
 static int
 split(const char *text, char digits[20], int *n_out)
 {
-    int n = 0;
     const char *p = text + (*text == '-');
+    int n = 0;
+    digits[n++] = *p++;
     for (; *p != 'e'; p++) {
         if (*p != '.') {
             digits[n++] = *p;
