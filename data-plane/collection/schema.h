@@ -1,0 +1,89 @@
+/* data-plane/collection/schema.h: what a collection is made of: its vectors and its settings. */
+#ifndef DP_SCHEMA_H
+#define DP_SCHEMA_H
+#include "base/json_read.h"
+#include "base/json_write.h"
+#include "base/limits.h"
+
+typedef enum {
+    DP_DISTANCE_COSINE,
+    DP_DISTANCE_DOT,
+    DP_DISTANCE_EUCLID,
+    DP_DISTANCE_MANHATTAN,
+} dp_distance;
+
+typedef enum { DP_DATATYPE_F32, DP_DATATYPE_F16, DP_DATATYPE_U8 } dp_datatype;
+
+/* Graph settings as they take effect for one vector: its own, over the collection's, over the
+ * defaults. */
+typedef struct {
+    uint32_t m; /* 0: no graph */
+    uint32_t ef_construct;
+    uint32_t full_scan_threshold_kb; /* below this many KB of rows a search scans */
+    uint32_t indexing_threshold_kb;  /* below this many KB of rows no graph is built; 0: never */
+} dp_hnsw_settings;
+
+/* One vector of the schema. Borrowed from it. */
+typedef struct {
+    const char *name; /* "" is the unnamed one */
+    bool sparse;
+    bool multi;           /* dense only: a point holds several rows, compared by max_sim */
+    bool idf;             /* sparse only: modifier */
+    uint32_t size;        /* dense only: components */
+    dp_distance distance; /* dense only; sparse compares by dot product */
+    dp_datatype datatype;
+    dp_hnsw_settings hnsw; /* dense only */
+} dp_vector_schema;
+
+/* Immutable and counted: a change makes a new one, so that readers keep what they began with. The
+ * order of vectors never changes for the life of a collection: vector i is column i of its points.
+ * Threads: any number of readers. */
+typedef struct dp_schema dp_schema;
+
+dp_schema *dp_schema_ref(dp_schema *schema);
+void dp_schema_unref(dp_schema *schema); /* NULL is fine */
+
+/* The body of PUT /collections/{name}.
+ *
+ * ORT_EFORMAT    what does not deserialize: size 0, unknown distance or datatype, wrong types (400)
+ * ORT_EVALIDATE  what breaks a bound: size 65537, ef_construct 3; diag "vectors.size: value 65537
+ *                invalid, must be from 1 to 65536" (422)
+ * ORT_EINVAL     sparse and dense vectors of one name and the like (400)
+ * ORT_ENOTIMPL   a datatype that is not built yet (turbo4)
+ * ORT_ENOMEM     as for the others, *out is NULL */
+ORT_NODISCARD ort_err dp_schema_parse(dp_schema **out, ort_json body, ort_diag *diag);
+
+/* The body of PATCH /collections/{name}, merged over `old`: diffs of vectors by name ("" =
+ * unnamed), "Disabled" removes a quantization, a null of metadata removes its key. Errors as above;
+ * ORT_EINVAL: "Not existing vector name error: X". `old` is untouched. */
+ORT_NODISCARD ort_err dp_schema_patch(dp_schema **out, const dp_schema *old, ort_json body,
+                                      ort_diag *diag);
+
+/* To and from the JSON text of the catalog. Decode refuses what encode does not write. */
+void dp_schema_encode(const dp_schema *schema, ort_jw *w);
+ORT_NODISCARD ort_err dp_schema_decode(dp_schema **out, ort_json v, ort_diag *diag);
+
+/* Writes the object `config` of GET /collections/{name}: params, hnsw_config, optimizer_config,
+ * wal_config, quantization_config, and strict_mode_config and metadata when they were set. */
+void dp_schema_write_config(const dp_schema *schema, ort_jw *w);
+
+uint32_t dp_schema_vector_count(const dp_schema *schema);
+const dp_vector_schema *dp_schema_peek_vector(const dp_schema *schema, uint32_t i);
+
+/* The index of the vector called name ("" = unnamed), or -1. */
+int dp_schema_find_vector(const dp_schema *schema, const char *name, size_t len);
+
+/* A collection's name when it is created: 1..255 bytes of UTF-8, none of <>:"/\|?*, NUL and control
+ * 0x1f, and not "." or ".."; names never become paths (directories are named by id), so this is
+ * Qdrant's rule and no safety net.
+ * ORT_EINVAL: diag in Qdrant's words. */
+ORT_NODISCARD ort_err dp_collection_name_check(const char *name, size_t len, ort_diag *diag);
+
+/* A vector's name: 1..200 bytes. ORT_EVALIDATE otherwise. */
+ORT_NODISCARD ort_err dp_vector_name_check(const char *name, size_t len, ort_diag *diag);
+
+const char *dp_distance_name(dp_distance distance); /* "Cosine" ... */
+
+/* Whether a larger score is better: false for Euclid and Manhattan, whose scores are distances. */
+bool dp_distance_is_similarity(dp_distance distance);
+#endif /* DP_SCHEMA_H */
