@@ -1,0 +1,138 @@
+/* data-plane/filter/filter_internal.h: the tree of conditions that parsing makes and matching
+ * walks.
+ *
+ * Strings point into the filter's own document, whose escapes are undone while parsing: matching
+ * only reads, so that threads may share a filter. */
+#ifndef DP_FILTER_INTERNAL_H
+#define DP_FILTER_INTERNAL_H
+#include "filter/filter.h"
+#include "filter/path_internal.h"
+
+typedef struct dp_clauses dp_clauses;
+
+typedef struct {
+    const char *text;
+    size_t len;
+} dp_text;
+
+typedef enum {
+    DP_MATCH_NONE,
+    DP_MATCH_STRING,
+    DP_MATCH_INTEGER,
+    DP_MATCH_BOOL,
+    DP_MATCH_ANY_STRING, /* one of texts, sorted */
+    DP_MATCH_ANY_INTEGER,
+    DP_MATCH_EXCEPT_STRING,
+    DP_MATCH_EXCEPT_INTEGER,
+    DP_MATCH_TEXT,     /* holds texts[0] */
+    DP_MATCH_TEXT_ANY, /* holds one of texts */
+    DP_MATCH_PREFIX,   /* begins with texts[0] */
+} dp_match_kind;
+
+typedef struct {
+    dp_match_kind kind;
+    bool boolean;
+    dp_text *texts; /* count; sorted for ANY and EXCEPT */
+    int64_t *integers;
+    size_t count;
+} dp_match;
+
+typedef struct {
+    bool given;
+    bool datetime; /* bounds are microseconds since 1970, in the integers */
+    bool has_lt, has_gt, has_lte, has_gte;
+    double lt, gt, lte, gte;
+    int64_t lt_us, gt_us, lte_us, gte_us;
+} dp_range;
+
+typedef struct {
+    bool given;
+    bool has_lt, has_gt, has_lte, has_gte;
+    uint64_t lt, gt, lte, gte;
+} dp_count_range;
+
+typedef struct {
+    double lon, lat;
+} dp_geo_point;
+
+typedef struct {
+    dp_geo_point *points;
+    size_t count;
+} dp_geo_ring;
+
+typedef enum { DP_GEO_NONE, DP_GEO_BOX, DP_GEO_RADIUS, DP_GEO_POLYGON } dp_geo_kind;
+
+typedef struct {
+    dp_geo_kind kind;
+    dp_geo_point a, b; /* box: top left, bottom right; radius: centre in a */
+    double radius_m;
+    dp_geo_ring *rings; /* polygon: exterior, then interiors */
+    size_t ring_count;
+} dp_geo;
+
+/* The checks on one key. Where a request gives several, one that holds is enough, as at Qdrant. */
+typedef struct {
+    dp_path *path;
+    dp_match match;
+    dp_range range;
+    dp_geo geo;
+    dp_count_range count;
+    bool has_is_empty, is_empty;
+    bool has_is_null, is_null;
+} dp_field;
+
+typedef enum {
+    DP_COND_FIELD,
+    DP_COND_IS_EMPTY, /* path */
+    DP_COND_IS_NULL,  /* path */
+    DP_COND_HAS_ID,
+    DP_COND_HAS_VECTOR,
+    DP_COND_NESTED, /* path to an array, clauses for its elements */
+    DP_COND_SLICE,
+    DP_COND_FILTER, /* clauses */
+} dp_condition_kind;
+
+typedef struct {
+    dp_condition_kind kind;
+    union {
+        dp_field *field;
+        struct {
+            ort_point_id *ids; /* sorted, no repeats */
+            size_t count;
+        } has_id;
+        const char *vector_name; /* NUL-ended */
+        struct {
+            uint64_t total, index;
+        } slice;
+    } u;
+    dp_path *path;
+    dp_clauses *clauses;
+} dp_condition;
+
+typedef struct {
+    dp_condition *items;
+    size_t count;
+} dp_conditions;
+
+/* One Filter object. Its four parts are joined by AND. */
+struct dp_clauses {
+    dp_conditions must, should, must_not, min_should;
+    bool has_min_should;
+    uint64_t min_count;
+};
+
+typedef struct dp_block dp_block;
+
+struct dp_filter {
+    char *text; /* compact JSON, what doc is a view of */
+    size_t text_len;
+    ort_json_doc *doc;
+    dp_clauses root;
+    uint32_t condition_count;
+    const char **vector_names;
+    uint32_t vector_name_count, vector_name_cap;
+    dp_path **paths; /* all of the tree, to free */
+    size_t path_count, path_cap;
+    dp_block *blocks; /* the tree's memory */
+};
+#endif /* DP_FILTER_INTERNAL_H */
