@@ -1,0 +1,148 @@
+/* data-plane/index/hnsw.h: approximate nearest-neighbour graph over slots. */
+#ifndef DP_HNSW_H
+#define DP_HNSW_H
+#include "index/rows.h"
+
+/* One graph over one view of rows. It keeps links (and codes, see dp_code), never rows.
+ *
+ * Threads: any number in every function below except new, load and free. Searches take no lock.
+ * Inserts lock single nodes; save and repair wait for running inserts and hold new ones back. */
+typedef struct dp_hnsw dp_hnsw;
+
+#define DP_HNSW_M_DEFAULT 16u
+#define DP_HNSW_M_MAX 128u
+#define DP_HNSW_EF_CONSTRUCT_DEFAULT 100u
+#define DP_HNSW_EF_MAX 4096u /* larger ones are cut to it, unless k itself is larger */
+
+/* What a walk compares the query with. The answer is always ordered by the rows themselves. */
+typedef enum {
+    DP_CODE_AUTO, /* INT8 where the metric allows it, else NONE */
+    DP_CODE_NONE, /* the rows */
+    DP_CODE_INT8  /* a byte a component, with scale and offset of each row's own */
+} dp_code;
+
+typedef struct {
+    dp_metric metric;
+    uint32_t m;            /* links a node on the upper levels, twice that on the lowest; 0 = 16 */
+    uint32_t ef_construct; /* candidates kept while inserting; 0 = 100 */
+    dp_code code;
+    uint64_t seed; /* of the level drawing; the same seed and order give the same graph */
+} dp_hnsw_config;
+
+/* An empty graph. rows is borrowed until dp_hnsw_free().
+ *
+ * ORT_EINVAL  a bound: m over DP_HNSW_M_MAX or 1, dim, stride. ORT_ENOMEM */
+ORT_NODISCARD ort_err dp_hnsw_new(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config,
+                                  ort_diag *diag);
+
+/* No call may be running. NULL is fine. */
+void dp_hnsw_free(dp_hnsw *graph);
+
+/* Adds the row of this slot; searches find it from the return on, at the latest.
+ *
+ * ORT_EEXISTS  the slot is in the graph; nothing changed
+ * ORT_ENOMEM   nothing changed
+ *
+ * A slot that was deleted may be inserted again, with another row: see dp_hnsw_delete().
+ * Malkov & Yashunin 2018, algorithm 1 (arXiv:1603.09320). */
+ORT_NODISCARD ort_err dp_hnsw_insert(dp_hnsw *graph, uint32_t slot);
+
+/* Takes the slot out of every answer, from the return on. Its node goes on carrying walks until
+ * dp_hnsw_repair() has linked its neighbours past it; so the row must stay readable until the
+ * repair, or until dp_hnsw_insert() of the same slot, which repairs first, has been CALLED: whoever
+ * wants to overwrite the row of a deleted slot calls dp_hnsw_repair() before.
+ *
+ * ORT_ENOTFOUND  the slot is not in the graph (or already deleted) */
+ORT_NODISCARD ort_err dp_hnsw_delete(dp_hnsw *graph, uint32_t slot);
+
+/* Relinks around all slots deleted so far, gives their nodes back, elects a new entry when that was
+ * among them, and waits until no running search can see them. Afterwards their rows may change.
+ * Costs one pass over the links (about 10 ms a million slots) and some work a broken link: call it
+ * from a worker when dp_hnsw_wants_repair().
+ *
+ * ORT_ENOMEM  part of it is done; the graph is right, call again */
+ORT_NODISCARD ort_err dp_hnsw_repair(dp_hnsw *graph);
+
+/* True once a tenth of the nodes are deleted. */
+bool dp_hnsw_wants_repair(const dp_hnsw *graph);
+
+/* Two numbers of one type, so they are named at the call: {.k = 10, .ef = 64}. */
+typedef struct {
+    uint32_t k;  /* results wanted, 1 .. ORT_TOP_K_MAX */
+    uint32_t ef; /* candidates kept while walking; 0 = max(ef_construct, k); less than k means k */
+} dp_hnsw_query;
+
+/* Finds the slots whose vectors are nearest to `query`, nearest first, equal distances by slot;
+ * approximate. With a filter only slots that pass; when few pass, they are scanned exactly.
+ *
+ * query   float[dim], borrowed for the call; for COSINE of unit length
+ * filter  may be NULL
+ * hits    dp_hit[ask.k], the caller's
+ *
+ * ORT_OK      *n_out entries written: ask.k, or fewer when fewer match
+ * ORT_EINVAL  k out of range; outputs untouched, as for ORT_ENOMEM
+ * ORT_EBUSY   more than 1,024 searches and inserts run in this process
+ *
+ * Malkov & Yashunin 2018, algorithm 5. */
+ORT_NODISCARD ort_err dp_hnsw_search(dp_hnsw *graph, const float *query, dp_hnsw_query ask,
+                                     const dp_slot_filter *filter, dp_hit *hits, size_t *n_out);
+
+/* Progress of a build, shared with whoever shows or stops it. */
+typedef struct {
+    _Atomic(uint32_t) done;     /* slots handled */
+    _Atomic(uint32_t) total;    /* slots to handle */
+    _Atomic(bool) cancel;       /* set by anyone: the build returns soon with ORT_EBUSY */
+    _Atomic(uint32_t) throttle; /* 0 .. 100: share of the time to sleep, while searches wait */
+} dp_hnsw_progress;
+
+/* Inserts every slot of [slot_begin, slot_end) that is in `live` and not yet in the graph, with
+ * this many threads (1 = the calling one). Slots that appear later are the caller's to insert.
+ *
+ * ORT_EBUSY  cancelled; what was inserted stays. ORT_ENOMEM likewise. */
+ORT_NODISCARD ort_err dp_hnsw_build(dp_hnsw *graph, uint32_t slot_begin, uint32_t slot_end,
+                                    const dp_slot_set *live, uint32_t threads,
+                                    dp_hnsw_progress *progress, ort_diag *diag);
+
+uint32_t dp_hnsw_count(const dp_hnsw *graph);   /* slots that can be found */
+uint32_t dp_hnsw_deleted(const dp_hnsw *graph); /* deleted, not yet repaired */
+bool dp_hnsw_has(const dp_hnsw *graph, uint32_t slot);
+size_t dp_hnsw_bytes(const dp_hnsw *graph); /* memory held: links, codes, bookkeeping */
+
+/* What a file of `indexes/` belongs to: compared on load, never interpreted. */
+typedef struct {
+    uint64_t owner[2]; /* tenant and collection, or shard: the caller's choice */
+    uint64_t lsn;      /* the last log record folded in; given back by load */
+} dp_hnsw_stamp;
+
+/* Writes the graph beneath dir_fd so that a crash leaves the old file or the new (name.new, fsync,
+ * rename, fsync of the directory). Searches go on; inserts, deletes and repairs wait.
+ *
+ * ORT_EIO, ORT_ENOSPC, ORT_ENOMEM: the old file stands. */
+ORT_NODISCARD ort_err dp_hnsw_save(dp_hnsw *graph, int dir_fd, const char *name,
+                                   const dp_hnsw_stamp *stamp, ort_diag *diag);
+
+/* Reads a graph back. Any damage is found before the graph is used, and no byte of the file can
+ * make the process read or write out of bounds: the caller deletes the file and builds anew.
+ *
+ * config  as for new: a file of another metric, m, code or dim is refused (ef_construct may differ)
+ * stamp   owner is compared; lsn is written
+ *
+ * ORT_ENOTFOUND  no file. ORT_ECORRUPT damaged. ORT_EVERSION of a newer program.
+ * ORT_ESTALE     of another owner or configuration. ORT_ENOMEM, ORT_EIO */
+ORT_NODISCARD ort_err dp_hnsw_load(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config,
+                                   int dir_fd, const char *name, dp_hnsw_stamp *stamp,
+                                   ort_diag *diag);
+
+/* What the invariants look like right now; for tests and for `doctor`. Waits for inserts. */
+typedef struct {
+    uint32_t nodes;       /* live */
+    uint32_t dead;        /* deleted and not yet repaired */
+    uint32_t unreachable; /* live nodes that no walk on the lowest level from the entry can meet */
+    uint32_t dead_links;  /* links to a slot that is not in the graph: always 0 */
+    uint32_t bad_links;   /* to itself, twice to one, or to a node not on that level: always 0 */
+    uint32_t level_max;
+    double degree_mean; /* links a live node on the lowest level */
+} dp_hnsw_report;
+
+ORT_NODISCARD ort_err dp_hnsw_check(dp_hnsw *graph, dp_hnsw_report *out);
+#endif /* DP_HNSW_H */

@@ -1,0 +1,165 @@
+/* The kernels for AVX2 with FMA and F16C: 8 components a step, the tail through a small buffer of
+ * zeros. Built with its own flags (CMakeLists.txt), called only where the processor has them. */
+#include "index/distance_internal.h"
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#include <immintrin.h>
+#include <string.h>
+
+static inline __m256
+load_f32(const unsigned char *at)
+{
+    return _mm256_loadu_ps((const float *)(const void *)at);
+}
+
+static inline __m256
+load_f16(const unsigned char *at)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)at));
+}
+
+static inline __m256
+load_u8(const unsigned char *at)
+{
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)at)));
+}
+
+static inline float
+reduce(__m256 v)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    s = _mm_add_ss(s, _mm_movehdup_ps(s));
+    return _mm_cvtss_f32(s);
+}
+
+static inline __m256
+step_dot(__m256 sum, __m256 q, __m256 x)
+{
+    return _mm256_fmadd_ps(q, x, sum);
+}
+
+static inline __m256
+step_euclid(__m256 sum, __m256 q, __m256 x)
+{
+    __m256 d = _mm256_sub_ps(q, x);
+
+    return _mm256_fmadd_ps(d, d, sum);
+}
+
+static inline __m256
+step_manhattan(__m256 sum, __m256 q, __m256 x)
+{
+    __m256 sign = _mm256_set1_ps(-0.0F);
+
+    return _mm256_add_ps(sum, _mm256_andnot_ps(sign, _mm256_sub_ps(q, x)));
+}
+
+#define KERNEL(metric, elem, elem_bytes, SIGN)                                              \
+    static float metric##_##elem(const float *query, const void *row, size_t dim)           \
+    {                                                                                       \
+        const unsigned char *x = row;                                                       \
+        const unsigned char *q = (const unsigned char *)query;                              \
+        __m256 s0 = _mm256_setzero_ps();                                                    \
+        __m256 s1 = s0;                                                                     \
+        __m256 s2 = s0;                                                                     \
+        __m256 s3 = s0;                                                                     \
+        size_t i = 0;                                                                       \
+                                                                                            \
+        for (; i + 32 <= dim; i += 32) {                                                    \
+            s0 = step_##metric(s0, load_f32(q + i * 4), load_##elem(x + i * (elem_bytes))); \
+            s1 = step_##metric(s1, load_f32(q + (i + 8) * 4),                               \
+                               load_##elem(x + (i + 8) * (elem_bytes)));                    \
+            s2 = step_##metric(s2, load_f32(q + (i + 16) * 4),                              \
+                               load_##elem(x + (i + 16) * (elem_bytes)));                   \
+            s3 = step_##metric(s3, load_f32(q + (i + 24) * 4),                              \
+                               load_##elem(x + (i + 24) * (elem_bytes)));                   \
+        }                                                                                   \
+        for (; i + 8 <= dim; i += 8) {                                                      \
+            s0 = step_##metric(s0, load_f32(q + i * 4), load_##elem(x + i * (elem_bytes))); \
+        }                                                                                   \
+        if (i < dim) {                                                                      \
+            unsigned char q_tail[32] = {0};                                                 \
+            unsigned char x_tail[32] = {0};                                                 \
+                                                                                            \
+            memcpy(q_tail, q + i * 4, (dim - i) * 4);                                       \
+            memcpy(x_tail, x + i * (elem_bytes), (dim - i) * (elem_bytes));                 \
+            s1 = step_##metric(s1, load_f32(q_tail), load_##elem(x_tail));                  \
+        }                                                                                   \
+        return SIGN reduce(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));    \
+    }                                                                                       \
+    DP_MANY(metric##_##elem, elem_bytes)
+
+#define KERNELS(elem, elem_bytes)      \
+    KERNEL(dot, elem, elem_bytes, -)   \
+    KERNEL(euclid, elem, elem_bytes, ) \
+    KERNEL(manhattan, elem, elem_bytes, )
+
+KERNELS(f32, 4)
+KERNELS(f16, 2)
+KERNELS(u8, 1)
+
+/* Bytes cannot be unit length: the row's norm is summed beside the product. */
+static float
+cosine_u8(const float *query, const void *row, size_t dim)
+{
+    const unsigned char *x = row;
+    __m256 dot = _mm256_setzero_ps();
+    __m256 norm = dot;
+    float length2;
+
+    for (size_t i = 0; i < dim; i += 8) {
+        size_t left = dim - i < 8 ? dim - i : 8;
+        float q_part[8] = {0};
+        unsigned char x_part[8] = {0};
+        __m256 v;
+
+        memcpy(q_part, query + i, left * 4);
+        memcpy(x_part, x + i, left);
+        v = load_u8(x_part);
+        dot = _mm256_fmadd_ps(_mm256_loadu_ps(q_part), v, dot);
+        norm = _mm256_fmadd_ps(v, v, norm);
+    }
+    length2 = reduce(norm);
+    return length2 > 0.0F ? -reduce(dot) / __builtin_sqrtf(length2) : 0.0F;
+}
+DP_MANY(cosine_u8, 1)
+
+#define ENTRY(kernel)                                        \
+    {                                                        \
+        .one = kernel, .many = kernel##_many, .name = "avx2" \
+    }
+
+const dp_distance_table dp_distance__avx2 = {
+    [DP_METRIC_DOT] = {ENTRY(dot_f32), ENTRY(dot_f16), ENTRY(dot_u8)},
+    [DP_METRIC_COSINE] = {ENTRY(dot_f32), ENTRY(dot_f16), ENTRY(cosine_u8)},
+    [DP_METRIC_EUCLID] = {ENTRY(euclid_f32), ENTRY(euclid_f16), ENTRY(euclid_u8)},
+    [DP_METRIC_MANHATTAN] = {ENTRY(manhattan_f32), ENTRY(manhattan_f16), ENTRY(manhattan_u8)},
+};
+
+/* Both sides widened to 16 bits: maddubs would saturate. */
+int32_t
+dp_code_dot__avx2(const int8_t *query, const uint8_t *code, size_t dim)
+{
+    __m256i sum = _mm256_setzero_si256();
+    __m128i half;
+    size_t i = 0;
+
+    for (; i + 16 <= dim; i += 16) {
+        __m256i q =
+            _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(query + i)));
+        __m256i x =
+            _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(code + i)));
+
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(q, x));
+    }
+    half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4E));
+    half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0xB1));
+    return _mm_cvtsi128_si32(half) + dp_code_dot__scalar(query + i, code + i, dim - i);
+}
+#else
+typedef int dp_kernel_avx2_unused; /* a translation unit may not be empty */
+#endif

@@ -1,0 +1,183 @@
+/* The kernels for AVX-512 (F, BW, VL, DQ; VNNI where it is there): 16 components a step, tails by
+ * mask. Built with its own flags (CMakeLists.txt) and called only where the processor has them. */
+#include "index/distance_internal.h"
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#include <immintrin.h>
+
+static inline __m512
+load_f32(const unsigned char *at)
+{
+    return _mm512_loadu_ps(at);
+}
+
+static inline __m512
+tail_f32(__mmask16 mask, const unsigned char *at)
+{
+    return _mm512_maskz_loadu_ps(mask, at);
+}
+
+static inline __m512
+load_f16(const unsigned char *at)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)at));
+}
+
+static inline __m512
+tail_f16(__mmask16 mask, const unsigned char *at)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at));
+}
+
+static inline __m512
+load_u8(const unsigned char *at)
+{
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)at)));
+}
+
+static inline __m512
+tail_u8(__mmask16 mask, const unsigned char *at)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, at)));
+}
+
+static inline __m512
+step_dot(__m512 sum, __m512 q, __m512 x)
+{
+    return _mm512_fmadd_ps(q, x, sum);
+}
+
+static inline __m512
+step_euclid(__m512 sum, __m512 q, __m512 x)
+{
+    __m512 d = _mm512_sub_ps(q, x);
+
+    return _mm512_fmadd_ps(d, d, sum);
+}
+
+static inline __m512
+step_manhattan(__m512 sum, __m512 q, __m512 x)
+{
+    return _mm512_add_ps(sum, _mm512_abs_ps(_mm512_sub_ps(q, x)));
+}
+
+/* Four sums, so that one step does not wait for the one before. */
+#define KERNEL(metric, elem, elem_bytes, SIGN)                                              \
+    static float metric##_##elem(const float *query, const void *row, size_t dim)           \
+    {                                                                                       \
+        const unsigned char *x = row;                                                       \
+        const unsigned char *q = (const unsigned char *)query;                              \
+        __m512 s0 = _mm512_setzero_ps();                                                    \
+        __m512 s1 = s0;                                                                     \
+        __m512 s2 = s0;                                                                     \
+        __m512 s3 = s0;                                                                     \
+        size_t i = 0;                                                                       \
+                                                                                            \
+        for (; i + 64 <= dim; i += 64) {                                                    \
+            s0 = step_##metric(s0, load_f32(q + i * 4), load_##elem(x + i * (elem_bytes))); \
+            s1 = step_##metric(s1, load_f32(q + (i + 16) * 4),                              \
+                               load_##elem(x + (i + 16) * (elem_bytes)));                   \
+            s2 = step_##metric(s2, load_f32(q + (i + 32) * 4),                              \
+                               load_##elem(x + (i + 32) * (elem_bytes)));                   \
+            s3 = step_##metric(s3, load_f32(q + (i + 48) * 4),                              \
+                               load_##elem(x + (i + 48) * (elem_bytes)));                   \
+        }                                                                                   \
+        for (; i + 16 <= dim; i += 16) {                                                    \
+            s0 = step_##metric(s0, load_f32(q + i * 4), load_##elem(x + i * (elem_bytes))); \
+        }                                                                                   \
+        if (i < dim) {                                                                      \
+            __mmask16 mask = (__mmask16)((1U << (dim - i)) - 1);                            \
+                                                                                            \
+            s1 = step_##metric(s1, tail_f32(mask, q + i * 4),                               \
+                               tail_##elem(mask, x + i * (elem_bytes)));                    \
+        }                                                                                   \
+        return SIGN _mm512_reduce_add_ps(                                                   \
+            _mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)));                   \
+    }                                                                                       \
+    DP_MANY(metric##_##elem, elem_bytes)
+
+#define KERNELS(elem, elem_bytes)      \
+    KERNEL(dot, elem, elem_bytes, -)   \
+    KERNEL(euclid, elem, elem_bytes, ) \
+    KERNEL(manhattan, elem, elem_bytes, )
+
+KERNELS(f32, 4)
+KERNELS(f16, 2)
+KERNELS(u8, 1)
+
+/* Bytes cannot be unit length: the row's norm is summed beside the product. */
+static float
+cosine_u8(const float *query, const void *row, size_t dim)
+{
+    const unsigned char *x = row;
+    const unsigned char *q = (const unsigned char *)query;
+    __m512 dot = _mm512_setzero_ps();
+    __m512 norm = dot;
+    float length2;
+
+    for (size_t i = 0; i < dim; i += 16) {
+        __mmask16 mask = (__mmask16)(dim - i >= 16 ? 0xFFFFU : (1U << (dim - i)) - 1);
+        __m512 v = tail_u8(mask, x + i);
+
+        dot = _mm512_fmadd_ps(tail_f32(mask, q + i * 4), v, dot);
+        norm = _mm512_fmadd_ps(v, v, norm);
+    }
+    length2 = _mm512_reduce_add_ps(norm);
+    return length2 > 0.0F ? -_mm512_reduce_add_ps(dot) / __builtin_sqrtf(length2) : 0.0F;
+}
+DP_MANY(cosine_u8, 1)
+
+#define ENTRY(kernel)                                          \
+    {                                                          \
+        .one = kernel, .many = kernel##_many, .name = "avx512" \
+    }
+
+const dp_distance_table dp_distance__avx512 = {
+    [DP_METRIC_DOT] = {ENTRY(dot_f32), ENTRY(dot_f16), ENTRY(dot_u8)},
+    [DP_METRIC_COSINE] = {ENTRY(dot_f32), ENTRY(dot_f16), ENTRY(cosine_u8)},
+    [DP_METRIC_EUCLID] = {ENTRY(euclid_f32), ENTRY(euclid_f16), ENTRY(euclid_u8)},
+    [DP_METRIC_MANHATTAN] = {ENTRY(manhattan_f32), ENTRY(manhattan_f16), ENTRY(manhattan_u8)},
+};
+
+/* Without VNNI: both sides widened to 16 bits, so that nothing saturates. */
+int32_t
+dp_code_dot__avx512(const int8_t *query, const uint8_t *code, size_t dim)
+{
+    __m512i sum = _mm512_setzero_si512();
+
+    for (size_t i = 0; i < dim; i += 32) {
+        __mmask32 mask = dim - i >= 32 ? 0xFFFFFFFFU : (1U << (dim - i)) - 1;
+        __m512i q = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(mask, query + i));
+        __m512i x = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(mask, code + i));
+
+        sum = _mm512_add_epi32(sum, _mm512_madd_epi16(q, x));
+    }
+    return _mm512_reduce_add_epi32(sum);
+}
+
+#ifdef __AVX512VNNI__
+int32_t
+dp_code_dot__vnni(const int8_t *query, const uint8_t *code, size_t dim)
+{
+    __m512i s0 = _mm512_setzero_si512();
+    __m512i s1 = s0;
+    size_t i = 0;
+
+    for (; i + 128 <= dim; i += 128) {
+        s0 = _mm512_dpbusd_epi32(s0, _mm512_loadu_si512(code + i), _mm512_loadu_si512(query + i));
+        s1 = _mm512_dpbusd_epi32(s1, _mm512_loadu_si512(code + i + 64),
+                                 _mm512_loadu_si512(query + i + 64));
+    }
+    for (; i < dim; i += 64) {
+        __mmask64 mask = dim - i >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << (dim - i)) - 1;
+
+        s0 = _mm512_dpbusd_epi32(s0, _mm512_maskz_loadu_epi8(mask, code + i),
+                                 _mm512_maskz_loadu_epi8(mask, query + i));
+    }
+    return _mm512_reduce_add_epi32(_mm512_add_epi32(s0, s1));
+}
+#endif
+#else
+typedef int dp_kernel_avx512_unused; /* a translation unit may not be empty */
+#endif

@@ -1,0 +1,142 @@
+/* The kernels for 64-bit ARM: 4 components a step, the tail through a small buffer of zeros. */
+#include "index/distance_internal.h"
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#include <string.h>
+
+static inline float32x4_t
+load_f32(const unsigned char *at)
+{
+    return vreinterpretq_f32_u8(vld1q_u8(at));
+}
+
+static inline float32x4_t
+load_f16(const unsigned char *at)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at)));
+}
+
+static inline float32x4_t
+load_u8(const unsigned char *at)
+{
+    uint32_t four;
+    uint16x8_t wide;
+
+    memcpy(&four, at, sizeof four);
+    wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)));
+}
+
+static inline float32x4_t
+step_dot(float32x4_t sum, float32x4_t q, float32x4_t x)
+{
+    return vfmaq_f32(sum, q, x);
+}
+
+static inline float32x4_t
+step_euclid(float32x4_t sum, float32x4_t q, float32x4_t x)
+{
+    float32x4_t d = vsubq_f32(q, x);
+
+    return vfmaq_f32(sum, d, d);
+}
+
+static inline float32x4_t
+step_manhattan(float32x4_t sum, float32x4_t q, float32x4_t x)
+{
+    return vaddq_f32(sum, vabdq_f32(q, x));
+}
+
+#define KERNEL(metric, elem, elem_bytes, SIGN)                                              \
+    static float metric##_##elem(const float *query, const void *row, size_t dim)           \
+    {                                                                                       \
+        const unsigned char *x = row;                                                       \
+        const unsigned char *q = (const unsigned char *)query;                              \
+        float32x4_t s0 = vdupq_n_f32(0);                                                    \
+        float32x4_t s1 = s0;                                                                \
+        size_t i = 0;                                                                       \
+                                                                                            \
+        for (; i + 8 <= dim; i += 8) {                                                      \
+            s0 = step_##metric(s0, load_f32(q + i * 4), load_##elem(x + i * (elem_bytes))); \
+            s1 = step_##metric(s1, load_f32(q + (i + 4) * 4),                               \
+                               load_##elem(x + (i + 4) * (elem_bytes)));                    \
+        }                                                                                   \
+        for (; i < dim; i += 4) {                                                           \
+            size_t left = dim - i < 4 ? dim - i : 4;                                        \
+            unsigned char q_tail[16] = {0};                                                 \
+            unsigned char x_tail[16] = {0};                                                 \
+                                                                                            \
+            memcpy(q_tail, q + i * 4, left * 4);                                            \
+            memcpy(x_tail, x + i * (elem_bytes), left * (elem_bytes));                      \
+            s1 = step_##metric(s1, load_f32(q_tail), load_##elem(x_tail));                  \
+        }                                                                                   \
+        return SIGN vaddvq_f32(vaddq_f32(s0, s1));                                          \
+    }                                                                                       \
+    DP_MANY(metric##_##elem, elem_bytes)
+
+#define KERNELS(elem, elem_bytes)      \
+    KERNEL(dot, elem, elem_bytes, -)   \
+    KERNEL(euclid, elem, elem_bytes, ) \
+    KERNEL(manhattan, elem, elem_bytes, )
+
+KERNELS(f32, 4)
+KERNELS(f16, 2)
+KERNELS(u8, 1)
+
+/* Bytes cannot be unit length: the row's norm is summed beside the product. */
+static float
+cosine_u8(const float *query, const void *row, size_t dim)
+{
+    const unsigned char *x = row;
+    float32x4_t dot = vdupq_n_f32(0);
+    float32x4_t norm = dot;
+    float length2;
+
+    for (size_t i = 0; i < dim; i += 4) {
+        size_t left = dim - i < 4 ? dim - i : 4;
+        float q_part[4] = {0};
+        unsigned char x_part[4] = {0};
+        float32x4_t v;
+
+        memcpy(q_part, query + i, left * 4);
+        memcpy(x_part, x + i, left);
+        v = load_u8(x_part);
+        dot = vfmaq_f32(dot, vld1q_f32(q_part), v);
+        norm = vfmaq_f32(norm, v, v);
+    }
+    length2 = vaddvq_f32(norm);
+    return length2 > 0.0F ? -vaddvq_f32(dot) / __builtin_sqrtf(length2) : 0.0F;
+}
+DP_MANY(cosine_u8, 1)
+
+#define ENTRY(kernel)                                        \
+    {                                                        \
+        .one = kernel, .many = kernel##_many, .name = "neon" \
+    }
+
+const dp_distance_table dp_distance__neon = {
+    [DP_METRIC_DOT] = {ENTRY(dot_f32), ENTRY(dot_f16), ENTRY(dot_u8)},
+    [DP_METRIC_COSINE] = {ENTRY(dot_f32), ENTRY(dot_f16), ENTRY(cosine_u8)},
+    [DP_METRIC_EUCLID] = {ENTRY(euclid_f32), ENTRY(euclid_f16), ENTRY(euclid_u8)},
+    [DP_METRIC_MANHATTAN] = {ENTRY(manhattan_f32), ENTRY(manhattan_f16), ENTRY(manhattan_u8)},
+};
+
+int32_t
+dp_code_dot__neon(const int8_t *query, const uint8_t *code, size_t dim)
+{
+    int32x4_t sum = vdupq_n_s32(0);
+    size_t i = 0;
+
+    for (; i + 8 <= dim; i += 8) {
+        int16x8_t q = vmovl_s8(vld1_s8(query + i));
+        int16x8_t x = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(code + i)));
+
+        sum = vmlal_s16(sum, vget_low_s16(q), vget_low_s16(x));
+        sum = vmlal_s16(sum, vget_high_s16(q), vget_high_s16(x));
+    }
+    return vaddvq_s32(sum) + dp_code_dot__scalar(query + i, code + i, dim - i);
+}
+#else
+typedef int dp_kernel_neon_unused; /* a translation unit may not be empty */
+#endif
