@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/id.h"
 #include "cli/commands.h"
 
@@ -109,14 +111,19 @@ add_member(json_t *body, const cli_member *m, const cli_args *args, ort_diag *di
             return err;
         }
         set_at(body, m->member, json_integer((json_int_t)n));
-    } else if (m->type == CLI_DURATION_MS || m->type == CLI_DURATION_S) {
+    } else if (m->type == CLI_DURATION || m->type == CLI_EXPIRY) {
         n = duration_ms(text);
-        if (n == 0 || n > INT64_MAX) {
+        if (n == 0 || n > INT64_MAX / 2) {
             return ort_fail(diag, ORT_EINVAL, "%s wants a time like 90s, 15m, 12h or 30d, not %s",
                             m->flag, text);
         }
-        set_at(body, m->member,
-               json_integer((json_int_t)(m->type == CLI_DURATION_S ? n / 1000 : n)));
+        if (m->type == CLI_DURATION) {
+            set_at(body, m->member, json_integer((json_int_t)(n / 1000)));
+        } else {
+            char moment[ORT_RFC3339_BYTES];
+            ort_rfc3339_format(ort_wall_ms() + (int64_t)n, moment);
+            set_at(body, m->member, json_string(moment));
+        }
     } else {
         set_at(body, m->member, json_string(text));
     }
@@ -141,6 +148,15 @@ body_of(const cli_verb *verb, const cli_args *args, ort_err *err, ort_diag *diag
     if (*err != ORT_OK) {
         json_decref(body);
         return NULL;
+    }
+    const char *dot = verb->members != NULL ? strchr(verb->members->member, '.') : NULL;
+    if (dot != NULL) { /* {"overrides": {}} says something too: none */
+        char group[64];
+        snprintf(group, sizeof group, "%.*s", (int)(dot - verb->members->member),
+                 verb->members->member);
+        if (json_object_get(body, group) == NULL) {
+            set_at(body, group, json_object());
+        }
     }
     return body;
 }
@@ -234,6 +250,25 @@ send(cli_client *client, const cli_verb *verb, const char *path, json_t *body, c
     return end;
 }
 
+/* Looks every half second until the thing is not there any more. */
+static cli_exit
+wait_gone(cli_client *client, const char *path)
+{
+    for (;;) {
+        cli_reply reply;
+        const cli_exit end =
+            cli_client_call(client, (cli_request){.method = "GET", .path = path}, &reply);
+        if (end != CLI_OK && end != CLI_NOT_FOUND) {
+            fprintf(stderr, "orthant: %s\n", reply.message);
+        }
+        cli_reply_fini(&reply);
+        if (end != CLI_OK) {
+            return end == CLI_NOT_FOUND ? CLI_OK : end;
+        }
+        usleep(500000);
+    }
+}
+
 /* `orthant audit verify` fails when the chain does, though the request went well. */
 static cli_exit
 verify_audit(cli_client *client, const char *path, cli_format format)
@@ -243,7 +278,7 @@ verify_audit(cli_client *client, const char *path, cli_format format)
         cli_client_call_loud(client, (cli_request){.method = "GET", .path = path}, &reply);
     if (end == CLI_OK) {
         cli_print_object(format, reply.json);
-        end = json_is_true(json_object_get(reply.json, "ok")) ? CLI_OK : CLI_FAILED;
+        end = json_is_true(json_object_get(reply.json, "intact")) ? CLI_OK : CLI_FAILED;
     }
     cli_reply_fini(&reply);
     return end;
@@ -263,7 +298,8 @@ run(const cli_verb *verb, const cli_args *args, const cli_context *context, cli_
         end = usage(verb->noun);
         goto done;
     }
-    if (verb->wait && cli_args_get(args, "--wait") != NULL) {
+    const bool wait = cli_args_get(args, "--wait") != NULL;
+    if (verb->wait == CLI_WAIT_ACKED && wait) {
         ort_buf_puts(&path, "?wait=acked");
     }
     body = body_of(verb, args, &err, &diag);
@@ -290,6 +326,9 @@ run(const cli_verb *verb, const cli_args *args, const cli_context *context, cli_
         end = verify_audit(client, url, format);
     } else {
         end = send(client, verb, url, body, format);
+        if (end == CLI_OK && verb->wait == CLI_WAIT_GONE && wait) {
+            end = wait_gone(client, url);
+        }
     }
 done:
     cli_client_free(client);

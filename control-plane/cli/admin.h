@@ -6,7 +6,13 @@
 #include "cli/output.h"
 
 /* How a flag becomes a member of the request's body. */
-typedef enum { CLI_TEXT, CLI_NUMBER, CLI_LIST, CLI_DURATION_MS, CLI_DURATION_S } cli_member_type;
+typedef enum {
+    CLI_TEXT,
+    CLI_NUMBER, /* "none" is null */
+    CLI_LIST,
+    CLI_DURATION, /* 30d -> seconds */
+    CLI_EXPIRY,   /* 30d -> that moment from now, RFC 3339 */
+} cli_member_type;
 
 typedef struct {
     const char *flag, *member; /* member: a dotted path in the body */
@@ -20,6 +26,13 @@ typedef enum {
     CLI_SHOW_DONE,   /* nothing but that it is done */
 } cli_show;
 
+/* What --wait does. */
+typedef enum {
+    CLI_NO_WAIT,
+    CLI_WAIT_ACKED, /* asks for ?wait=acked */
+    CLI_WAIT_GONE,  /* looks until the thing is not found any more */
+} cli_wait;
+
 typedef struct {
     const char *noun, *verb;
     const char *method;
@@ -29,8 +42,8 @@ typedef struct {
     const cli_member *members;
     const cli_column *columns;
     cli_show show;
-    bool etag;            /* fetch the ETag first and send If-Match */
-    bool wait;            /* --wait adds ?wait=acked */
+    bool etag; /* fetch the ETag first and send If-Match */
+    cli_wait wait;
     const char *question; /* asked before it is done, or NULL; %s is the first word */
     const char *help;
 } cli_verb;

@@ -45,7 +45,7 @@ check_nodes(doctor *d, cli_client *client)
             snprintf(what, sizeof what, "node %s is healthy and up to date",
                      name != NULL ? name : "?");
             char detail[128] = "";
-            const bool ok = health != NULL && strcmp(health, "healthy") == 0 && lag == 0;
+            const bool ok = health != NULL && strcmp(health, "up") == 0 && lag == 0;
             if (!ok) {
                 snprintf(detail, sizeof detail, "%s, %lld versions behind",
                          health != NULL ? health : "unknown", (long long)lag);
@@ -74,7 +74,7 @@ check_admin(doctor *d, const cli_context *context)
         if (known) {
             check_nodes(d, client);
             get(d, client, "/v1/audit/verify", "the audit chain is whole", &reply);
-            const json_t *ok = json_object_get(reply.json, "ok");
+            const json_t *ok = json_object_get(reply.json, "intact");
             if (ok != NULL && !json_is_true(ok)) {
                 say(d, false, "the audit chain", "orthant audit verify names the row");
             }

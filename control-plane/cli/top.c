@@ -34,7 +34,7 @@ static const cli_column tenant_columns[] = {
     {"name", "TENANT"},
     {"state", "STATE"},
     {"plan", "PLAN"},
-    {"usage.points", "POINTS"},
+    {"usage.vectors", "VECTORS"},
     {"limits.max_vectors", "OF"},
     {"usage.storage_bytes", "BYTES"},
     {"limits.max_storage_bytes", "OF"},
