@@ -4,15 +4,7 @@
 #include "base/json_read.h"
 #include "base/json_write.h"
 #include "base/limits.h"
-
-typedef enum {
-    DP_DISTANCE_COSINE,
-    DP_DISTANCE_DOT,
-    DP_DISTANCE_EUCLID,
-    DP_DISTANCE_MANHATTAN,
-} dp_distance;
-
-typedef enum { DP_DATATYPE_F32, DP_DATATYPE_F16, DP_DATATYPE_U8 } dp_datatype;
+#include "index/distance.h"
 
 /* Graph settings as they take effect for one vector: its own, over the collection's, over the
  * defaults. */
@@ -27,11 +19,11 @@ typedef struct {
 typedef struct {
     const char *name; /* "" is the unnamed one */
     bool sparse;
-    bool multi;           /* dense only: a point holds several rows, compared by max_sim */
-    bool idf;             /* sparse only: modifier */
-    uint32_t size;        /* dense only: components */
-    dp_distance distance; /* dense only; sparse compares by dot product */
-    dp_datatype datatype;
+    bool multi;            /* dense only: a point holds several rows, compared by max_sim */
+    bool idf;              /* sparse only: modifier */
+    uint32_t size;         /* dense only: components */
+    dp_metric metric;      /* dense only; sparse compares by dot product */
+    dp_elem elem;          /* dense only: how a component is stored */
     dp_hnsw_settings hnsw; /* dense only */
 } dp_vector_schema;
 
@@ -76,14 +68,12 @@ int dp_schema_find_vector(const dp_schema *schema, const char *name, size_t len)
 /* A collection's name when it is created: 1..255 bytes of UTF-8, none of <>:"/\|?*, NUL and control
  * 0x1f, and not "." or ".."; names never become paths (directories are named by id), so this is
  * Qdrant's rule and no safety net.
- * ORT_EINVAL: diag in Qdrant's words. */
+ * ORT_EVALIDATE: diag in Qdrant's words. */
 ORT_NODISCARD ort_err dp_collection_name_check(const char *name, size_t len, ort_diag *diag);
 
 /* A vector's name: 1..200 bytes. ORT_EVALIDATE otherwise. */
 ORT_NODISCARD ort_err dp_vector_name_check(const char *name, size_t len, ort_diag *diag);
 
-const char *dp_distance_name(dp_distance distance); /* "Cosine" ... */
-
-/* Whether a larger score is better: false for Euclid and Manhattan, whose scores are distances. */
-bool dp_distance_is_similarity(dp_distance distance);
+/* "Cosine", "Dot", "Euclid", "Manhattan": how requests and answers name a metric. */
+const char *dp_metric_name(dp_metric metric);
 #endif /* DP_SCHEMA_H */
