@@ -17,7 +17,7 @@
 typedef struct {
     bench_http admin;
     const char *tenant, *url;
-    char key_path[256], token[256];
+    char key_path[512], token[256];
 } bench;
 
 static void
