@@ -1,0 +1,172 @@
+/* One call of the data API on its way through its handler; the handlers, one file a resource. */
+#ifndef DP_API_INTERNAL_H
+#define DP_API_INTERNAL_H
+#include <stdatomic.h>
+
+#include "api/api.h"
+#include "base/json_write.h"
+
+/* What `GET /` claims to speak: clients compare major and minor with their own, and warn when they
+ * are more than one minor apart; 1.18 is within reach of 1.17, 1.18 and 1.19. */
+#define DP_API_QDRANT_VERSION "1.18.2"
+
+/* An answer is made in memory: this is where it ends. */
+#define DP_API_ANSWER_BYTES_MAX (256u << 20)
+
+typedef struct dp_call dp_call;
+
+/* Writes the call's `result` and returns ORT_OK, or returns an error whose words are in call->diag:
+ * then what was written is thrown away, and the error answers. */
+typedef ort_err (*dp_call_fn)(dp_call *call);
+
+enum {
+    DP_ROUTE_PUBLIC = 1u << 0, /* no key; fn answers by itself */
+    DP_ROUTE_GROWS = 1u << 1,  /* may need room */
+    DP_ROUTE_STORES = 1u << 2, /* changes something */
+};
+
+/* What a route means to us; the `extra` of its ort_http_route. */
+typedef struct {
+    dp_call_fn fn;
+    uint32_t scopes_any;
+    uint32_t flags;
+    dp_meter meter;
+} dp_route;
+
+/* Which part of the request a complaint is about. */
+typedef enum { DP_PLACE_BODY, DP_PLACE_QUERY, DP_PLACE_PATH } dp_place;
+
+struct dp_call {
+    dp_api *api;
+    ort_http_req *req;
+    const dp_route *route;
+    dp_gate_pass pass; /* zeroes on public routes */
+
+    ort_json_doc *doc;         /* of the body */
+    dp_collection *collection; /* in use, released at the end */
+    bool in_slot;
+    uint64_t slot_cpu_ns; /* thread time when the slot was taken */
+
+    ort_buf out;
+    ort_jw w; /* into out, just behind `"result":` */
+    dp_place place;
+    ort_diag diag;
+};
+
+struct dp_api {
+    dp_api_config config;
+    atomic_bool ready;
+    ort_histogram *search_seconds;
+    ort_histogram *write_seconds;
+    ort_histogram *read_seconds;
+};
+
+/* --- call.c: what handlers stand on ---------------------------------------------------------- */
+
+/* The body, parsed: an object, or (may_be_empty) nothing at all. ORT_EFORMAT with serde's words. */
+ORT_NODISCARD ort_err dp_call_body(dp_call *call, bool may_be_empty, ort_json *out);
+
+/* Opens the collection of the path and keeps it until the call ends. */
+ORT_NODISCARD ort_err dp_call_use_collection(dp_call *call);
+
+/* Checks the query parameters of a read (consistency, timeout) or a write (wait, ordering, timeout)
+ * and shortens the deadline by `timeout`. */
+ORT_NODISCARD ort_err dp_call_read_params(dp_call *call);
+ORT_NODISCARD ort_err dp_call_write_params(dp_call *call, bool *wait_out);
+
+/* Gives the CPU slot back early, before waiting for a disk. */
+void dp_call_slot_leave(dp_call *call);
+
+/* Optional members of a body: absent and null leave *out as it is. ORT_EFORMAT. */
+ORT_NODISCARD ort_err dp_call_get_bool(dp_call *call, ort_json object, const char *key, bool *out);
+ORT_NODISCARD ort_err dp_call_get_u64(dp_call *call, ort_json object, const char *key,
+                                      uint64_t *out);
+
+/* "invalid type: ..., expected what" for a value of a body. */
+ort_err dp_call_bad_type(dp_call *call, const char *key, ort_json v, const char *expected);
+ort_err dp_call_missing(dp_call *call, const char *key);
+
+/* --- error.c: Qdrant's envelope for what went wrong ------------------------------------------- */
+
+/* The status and the whole text an error answers with. */
+int dp_api__error_status(ort_err err);
+void dp_api__error_text(ort_err err, dp_place place, const char *detail, ort_buf *out);
+
+/* Answers with it. seconds: since the request began. */
+void dp_api__reply_error(ort_http_req *req, int status, const char *text);
+void dp_api__refuse(ort_http_req *req, ort_err err, const char *detail, void *user);
+void dp_api__reply_refusal(dp_call *call);
+
+/* --- run.c: the way of a call ------------------------------------------------------------------
+ */
+bool dp_api__admit(ort_http_req *req, void *user);
+void dp_api__run(ort_http_req *req, void *user);
+void dp_api__done(ort_http_req *req, const ort_http_outcome *outcome, void *user);
+double dp_api__seconds(const ort_http_req *req);
+
+/* --- forward.c ---------------------------------------------------------------------------------
+ */
+void dp_api__forward(dp_call *call);
+
+/* The header that marks a request from another node; a client that sends it only loses the way on.
+ */
+#define DP_API_FORWARDED "x-orthant-forwarded"
+
+/* --- observe.c ---------------------------------------------------------------------------------
+ */
+ORT_NODISCARD ort_err dp_api__observe_init(dp_api *api);
+void dp_api__observe(dp_api *api, const ort_http_req *req, const ort_http_outcome *outcome);
+
+/* --- routes.c ----------------------------------------------------------------------------------
+ */
+extern const ort_http_route dp_api__routes[];
+extern const size_t dp_api__route_count;
+
+/* --- handlers ----------------------------------------------------------------------------------
+ */
+
+/* service.c */
+ort_err dp_api__root(dp_call *call);
+ort_err dp_api__healthz(dp_call *call);
+ort_err dp_api__readyz(dp_call *call);
+ort_err dp_api__metrics(dp_call *call);
+ort_err dp_api__cluster(dp_call *call);
+ort_err dp_api__telemetry(dp_call *call);
+ort_err dp_api__unbuilt(dp_call *call);
+
+/* collections.c */
+ort_err dp_api__collections_list(dp_call *call);
+ort_err dp_api__collection_create(dp_call *call);
+ort_err dp_api__collection_get(dp_call *call);
+ort_err dp_api__collection_patch(dp_call *call);
+ort_err dp_api__collection_delete(dp_call *call);
+ort_err dp_api__collection_exists(dp_call *call);
+
+/* aliases.c */
+ort_err dp_api__aliases_change(dp_call *call);
+ort_err dp_api__aliases_list(dp_call *call);
+ort_err dp_api__collection_aliases(dp_call *call);
+
+/* points_write.c */
+ort_err dp_api__points_upsert(dp_call *call);
+ort_err dp_api__points_delete(dp_call *call);
+ort_err dp_api__payload_set(dp_call *call);
+ort_err dp_api__payload_overwrite(dp_call *call);
+ort_err dp_api__payload_delete(dp_call *call);
+ort_err dp_api__payload_clear(dp_call *call);
+ort_err dp_api__vectors_update(dp_call *call);
+ort_err dp_api__vectors_delete(dp_call *call);
+ort_err dp_api__points_batch(dp_call *call);
+
+/* points_read.c */
+ort_err dp_api__point_get(dp_call *call);
+ort_err dp_api__points_retrieve(dp_call *call);
+ort_err dp_api__points_scroll(dp_call *call);
+ort_err dp_api__points_count(dp_call *call);
+
+/* query.c */
+ort_err dp_api__query(dp_call *call);
+ort_err dp_api__query_batch(dp_call *call);
+ort_err dp_api__search(dp_call *call);
+ort_err dp_api__search_batch(dp_call *call);
+#endif /* DP_API_INTERNAL_H */

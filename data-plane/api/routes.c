@@ -1,0 +1,105 @@
+/* Every path of the data API, what a key needs for it, and who answers. */
+#include "api/api_internal.h"
+
+#define READ DP_SCOPE_DATA_READ
+#define WRITE DP_SCOPE_DATA_WRITE
+#define MANAGE DP_SCOPE_COLLECTIONS_MANAGE
+#define ANY_SCOPE (READ | WRITE | MANAGE)
+
+#define ROUTE(verb, path, handler_fn, scopes, how, what)                                   \
+    {                                                                                      \
+        .method = ORT_HTTP_##verb, .pattern = path, .handler = dp_api__run,                \
+        .extra = &(const dp_route)                                                         \
+        {                                                                                  \
+            .fn = handler_fn, .scopes_any = scopes, .flags = how, .meter = DP_METER_##what \
+        }                                                                                  \
+    }
+
+/* Health answers whatever happens: no key, no cap, also while draining. */
+#define PAGE(path, handler_fn)                                                    \
+    {                                                                             \
+        .method = ORT_HTTP_GET, .pattern = path, .handler = dp_api__run,          \
+        .flags = ORT_HTTP_ROUTE_ALWAYS, .extra = &(const dp_route)                \
+        {                                                                         \
+            .fn = handler_fn, .flags = DP_ROUTE_PUBLIC, .meter = DP_METER_REQUEST \
+        }                                                                         \
+    }
+
+#define C "/collections/{collection}"
+#define P C "/points"
+#define STORES DP_ROUTE_STORES
+#define GROWS (DP_ROUTE_STORES | DP_ROUTE_GROWS)
+#define UNBUILT(verb, path, scopes) ROUTE(verb, path, dp_api__unbuilt, scopes, 0, REQUEST)
+
+const ort_http_route dp_api__routes[] = {
+    PAGE("/", dp_api__root),
+    PAGE("/healthz", dp_api__healthz),
+    PAGE("/livez", dp_api__healthz),
+    PAGE("/readyz", dp_api__readyz),
+    PAGE("/metrics", dp_api__metrics),
+    ROUTE(GET, "/cluster", dp_api__cluster, ANY_SCOPE, 0, REQUEST),
+    ROUTE(GET, "/telemetry", dp_api__telemetry, ANY_SCOPE, 0, REQUEST),
+
+    ROUTE(GET, "/collections", dp_api__collections_list, ANY_SCOPE, 0, REQUEST),
+    ROUTE(GET, C, dp_api__collection_get, ANY_SCOPE, 0, REQUEST),
+    ROUTE(PUT, C, dp_api__collection_create, MANAGE, STORES, REQUEST),
+    ROUTE(PATCH, C, dp_api__collection_patch, MANAGE, STORES, REQUEST),
+    ROUTE(DELETE, C, dp_api__collection_delete, MANAGE, STORES, REQUEST),
+    ROUTE(GET, C "/exists", dp_api__collection_exists, ANY_SCOPE, 0, REQUEST),
+    ROUTE(GET, "/aliases", dp_api__aliases_list, ANY_SCOPE, 0, REQUEST),
+    ROUTE(POST, "/collections/aliases", dp_api__aliases_change, MANAGE, STORES, REQUEST),
+    ROUTE(GET, C "/aliases", dp_api__collection_aliases, ANY_SCOPE, 0, REQUEST),
+
+    ROUTE(PUT, P, dp_api__points_upsert, WRITE, GROWS, WRITE),
+    ROUTE(POST, P, dp_api__points_retrieve, READ, 0, REQUEST),
+    ROUTE(GET, P "/{id}", dp_api__point_get, READ, 0, REQUEST),
+    ROUTE(POST, P "/delete", dp_api__points_delete, WRITE, STORES, WRITE),
+    ROUTE(POST, P "/payload", dp_api__payload_set, WRITE, GROWS, WRITE),
+    ROUTE(PUT, P "/payload", dp_api__payload_overwrite, WRITE, GROWS, WRITE),
+    ROUTE(POST, P "/payload/delete", dp_api__payload_delete, WRITE, STORES, WRITE),
+    ROUTE(POST, P "/payload/clear", dp_api__payload_clear, WRITE, STORES, WRITE),
+    ROUTE(PUT, P "/vectors", dp_api__vectors_update, WRITE, GROWS, WRITE),
+    ROUTE(POST, P "/vectors/delete", dp_api__vectors_delete, WRITE, STORES, WRITE),
+    /* A batch may consist of deletes alone, so a full tenant is not turned away at its head. */
+    ROUTE(POST, P "/batch", dp_api__points_batch, WRITE, STORES, WRITE),
+    ROUTE(POST, P "/scroll", dp_api__points_scroll, READ, 0, REQUEST),
+    ROUTE(POST, P "/count", dp_api__points_count, READ, 0, REQUEST),
+
+    ROUTE(POST, P "/query", dp_api__query, READ, 0, SEARCH),
+    ROUTE(POST, P "/query/batch", dp_api__query_batch, READ, 0, SEARCH),
+    ROUTE(POST, P "/search", dp_api__search, READ, 0, SEARCH),
+    ROUTE(POST, P "/search/batch", dp_api__search_batch, READ, 0, SEARCH),
+
+    /* Known to clients, not built: a clear 501 rather than a 404 that looks like a wrong name. */
+    UNBUILT(PUT, C "/index", MANAGE),
+    UNBUILT(DELETE, C "/index/{field}", MANAGE),
+    UNBUILT(POST, P "/query/groups", READ),
+    UNBUILT(POST, P "/search/groups", READ),
+    UNBUILT(POST, P "/search/matrix/pairs", READ),
+    UNBUILT(POST, P "/search/matrix/offsets", READ),
+    UNBUILT(POST, P "/recommend", READ),
+    UNBUILT(POST, P "/recommend/batch", READ),
+    UNBUILT(POST, P "/recommend/groups", READ),
+    UNBUILT(POST, P "/discover", READ),
+    UNBUILT(POST, P "/discover/batch", READ),
+    UNBUILT(POST, C "/facet", READ),
+    UNBUILT(PUT, C "/vectors/{vector}", MANAGE),
+    UNBUILT(DELETE, C "/vectors/{vector}", MANAGE),
+    UNBUILT(GET, C "/cluster", ANY_SCOPE),
+    UNBUILT(POST, C "/cluster", MANAGE),
+    UNBUILT(GET, C "/optimizations", ANY_SCOPE),
+    UNBUILT(PUT, C "/shards", MANAGE),
+    UNBUILT(POST, C "/shards/delete", MANAGE),
+    UNBUILT(GET, C "/snapshots", MANAGE),
+    UNBUILT(POST, C "/snapshots", MANAGE),
+    UNBUILT(GET, C "/snapshots/{snapshot}", MANAGE),
+    UNBUILT(DELETE, C "/snapshots/{snapshot}", MANAGE),
+    UNBUILT(PUT, C "/snapshots/recover", MANAGE),
+    UNBUILT(POST, C "/snapshots/upload", MANAGE),
+    UNBUILT(GET, "/snapshots", MANAGE),
+    UNBUILT(POST, "/snapshots", MANAGE),
+    UNBUILT(GET, "/issues", ANY_SCOPE),
+    UNBUILT(DELETE, "/issues", MANAGE),
+};
+
+const size_t dp_api__route_count = sizeof dp_api__routes / sizeof dp_api__routes[0];
