@@ -5,6 +5,9 @@ set(CMAKE_C_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_BUILD_TYPE "" CACHE STRING "" FORCE) # the preset decides
+# Where programs find the shared libraries that are ours (shared/http/shim), built and installed.
+set(CMAKE_BUILD_RPATH "$ORIGIN/../lib/orthant")
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib/orthant")
 
 add_compile_definitions(_GNU_SOURCE)
 add_compile_options(
