@@ -31,6 +31,7 @@
 #include "base/limits.h"
 #include "crypto/sign.h"
 #include "crypto/token.h"
+#include "crypto/x509.h"
 #include "wire/table.h"
 
 /* Numbers leave the process: append, never change. */
