@@ -237,9 +237,10 @@ promtool_finds_nothing_to_say(void **state)
         ort_metrics_free(m);
         skip();
     }
-    ort_counter_add(ort_metrics_counter(m, "orthant_b_total", "Things.", odd, 1), 7);
-    ort_gauge_set(ort_metrics_gauge(m, "orthant_a_ratio", "A.", NULL, 0), -INFINITY);
-    ort_histogram_observe(ort_metrics_histogram(m, "orthant_c_seconds", "C.", NULL, 0, odd, 1), 1);
+    ort_counter_add(ort_metrics_counter(m, "orthant_things_total", "Things.", odd, 1), 7);
+    ort_gauge_set(ort_metrics_gauge(m, "orthant_level_ratio", "A.", NULL, 0), -INFINITY);
+    ort_histogram_observe(ort_metrics_histogram(m, "orthant_wait_seconds", "C.", NULL, 0, odd, 1),
+                          1);
     assert_int_equal(ort_metrics_process(m), ORT_OK);
     assert_int_equal(ort_metrics_collect(m, tenants, NULL), ORT_OK);
     (void)text_of(m, &out);
