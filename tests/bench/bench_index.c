@@ -216,8 +216,9 @@ measure(const bench *b, dp_hnsw *graph, uint32_t ef, uint32_t threads)
         if ((double)nq / seconds > p.qps) {
             p.qps = (double)nq / seconds;
             qsort(ns, nq, sizeof *ns, by_value);
-            p.p50_us = (double)ns[nq / 2] / 1000;
-            p.p99_us = (double)ns[(size_t)nq * 99 / 100] / 1000;
+            const size_t middle = nq / 2, high = (size_t)nq * 99 / 100;
+            p.p50_us = (double)ns[middle] / 1000;
+            p.p99_us = (double)ns[high] / 1000;
         }
     }
     free(ns);
