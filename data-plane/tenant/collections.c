@@ -276,9 +276,24 @@ dp_tenant_create_collection(dp_tenant *t, const char *name, size_t len, dp_schem
     return err;
 }
 
-ort_err
-dp_tenant_patch_collection(dp_tenant *t, const char *name, size_t len, ort_json body,
-                           ort_diag *diag)
+/* What a change of schema is made of: makes the new one from the old. */
+typedef struct {
+    ort_json body;
+    const char *field; /* NULL: a patch; else a payload field */
+    size_t field_len;
+} schema_change;
+
+static ort_err
+make_schema(dp_schema **out, const dp_schema *old, const schema_change *change, ort_diag *diag)
+{
+    return change->field == NULL ? dp_schema_patch(out, old, change->body, diag)
+                                 : dp_schema_set_field(out, old, change->field, change->field_len,
+                                                       change->body, diag);
+}
+
+static ort_err
+change_schema(dp_tenant *t, const char *name, size_t len, const schema_change *change,
+              ort_diag *diag)
 {
     dp_schema *fresh = NULL, *old = NULL;
     ort_err err = ORT_OK;
@@ -292,7 +307,7 @@ dp_tenant_patch_collection(dp_tenant *t, const char *name, size_t len, ort_json 
     }
     pthread_mutex_unlock(&t->lock);
     if (err == ORT_OK) {
-        err = dp_schema_patch(&fresh, old, body, diag);
+        err = make_schema(&fresh, old, change, diag);
     }
     if (err == ORT_OK) {
         /* t->change keeps the entry in the catalog; only its schema is replaced. */
@@ -314,6 +329,22 @@ dp_tenant_patch_collection(dp_tenant *t, const char *name, size_t len, ort_json 
     dp_schema_unref(fresh);
     dp_schema_unref(old);
     return err;
+}
+
+ort_err
+dp_tenant_patch_collection(dp_tenant *t, const char *name, size_t len, ort_json body,
+                           ort_diag *diag)
+{
+    const schema_change change = {.body = body};
+    return change_schema(t, name, len, &change, diag);
+}
+
+ort_err
+dp_tenant_set_field(dp_tenant *t, const char *name, size_t len, const char *field, size_t field_len,
+                    ort_json spec, ort_diag *diag)
+{
+    const schema_change change = {.body = spec, .field = field, .field_len = field_len};
+    return change_schema(t, name, len, &change, diag);
 }
 
 /* Undoes remove_entry() and keep_dropped(); the array still has the entry's room. */
