@@ -1,7 +1,7 @@
 /* data-plane/index/distance_internal.h: the tables of kernels, one a instruction set. */
 #ifndef DP_DISTANCE_INTERNAL_H
 #define DP_DISTANCE_INTERNAL_H
-#include "index/distance.h"
+#include "index/code.h"
 
 /* Indexed by metric, then element. The files of sets that the compiler's target does not have
  * compile to nothing and are not referred to. */
@@ -25,7 +25,26 @@ int32_t dp_code_dot__avx512(const int8_t *query, const uint8_t *code, size_t dim
 int32_t dp_code_dot__vnni(const int8_t *query, const uint8_t *code, size_t dim);
 int32_t dp_code_dot__neon(const int8_t *query, const uint8_t *code, size_t dim);
 
-/* The table's head: every many-kernel fetches a few rows ahead, and of each row no more than the
+/* Codes of float[dim], not padded, with what the tail is made of. Returns whether they are exact.
+ */
+typedef bool (*dp_code_quantize_fn)(uint8_t *codes, const float *x, size_t dim,
+                                    dp_code_stats *stats);
+dp_code_quantize_fn dp_code_quantize_best(void);
+bool dp_code_quantize__scalar(uint8_t *codes, const float *x, size_t dim, dp_code_stats *stats);
+bool dp_code_quantize__avx512(uint8_t *codes, const float *x, size_t dim, dp_code_stats *stats);
+
+void dp_code_measure__scalar(const dp_code_query *query, const unsigned char *const *rows, size_t n,
+                             float *out);
+void dp_code_measure__avx2(const dp_code_query *query, const unsigned char *const *rows, size_t n,
+                           float *out);
+void dp_code_measure__avx512(const dp_code_query *query, const unsigned char *const *rows, size_t n,
+                             float *out);
+void dp_code_measure__vnni(const dp_code_query *query, const unsigned char *const *rows, size_t n,
+                           float *out);
+void dp_code_measure__neon(const dp_code_query *query, const unsigned char *const *rows, size_t n,
+                           float *out);
+
+/* Every many-kernel fetches a few rows ahead, and of each row no more than the
  * processor can have under way. 8 lines is half of the line fill buffers of the smallest core we
  * know; the hardware's own stream prefetch takes over from there. */
 #define DP_PREFETCH_ROWS 4

@@ -57,8 +57,8 @@ ORT_NODISCARD ort_err dp_hnsw_delete(dp_hnsw *graph, uint32_t slot);
 
 /* Relinks around all slots deleted so far, gives their nodes back, elects a new entry when that was
  * among them, and waits until no running search can see them. Afterwards their rows may change.
- * Costs one pass over the links (about 10 ms a million slots) and some work a broken link: call it
- * from a worker when dp_hnsw_wants_repair().
+ * Reads every link a few times and works on each list that named a deleted slot: call it from a
+ * worker when dp_hnsw_wants_repair().
  *
  * ORT_ENOMEM  part of it is done; the graph is right, call again */
 ORT_NODISCARD ort_err dp_hnsw_repair(dp_hnsw *graph);
@@ -112,10 +112,12 @@ size_t dp_hnsw_bytes(const dp_hnsw *graph); /* memory held: links, codes, bookke
 typedef struct {
     uint64_t owner[2]; /* tenant and collection, or shard: the caller's choice */
     uint64_t lsn;      /* the last log record folded in; given back by load */
+    uint32_t slot_end; /* load: a file that names a slot from here on is refused; 0 = any slot */
 } dp_hnsw_stamp;
 
-/* Writes the graph beneath dir_fd so that a crash leaves the old file or the new (name.new, fsync,
- * rename, fsync of the directory). Searches go on; inserts, deletes and repairs wait.
+/* Repairs, then writes the graph beneath dir_fd so that a crash leaves the old file or the new
+ * (name.new, fsync, rename, fsync of the directory). Searches go on; inserts, deletes and repairs
+ * wait.
  *
  * ORT_EIO, ORT_ENOSPC, ORT_ENOMEM: the old file stands. */
 ORT_NODISCARD ort_err dp_hnsw_save(dp_hnsw *graph, int dir_fd, const char *name,
@@ -125,7 +127,7 @@ ORT_NODISCARD ort_err dp_hnsw_save(dp_hnsw *graph, int dir_fd, const char *name,
  * make the process read or write out of bounds: the caller deletes the file and builds anew.
  *
  * config  as for new: a file of another metric, m, code or dim is refused (ef_construct may differ)
- * stamp   owner is compared; lsn is written
+ * stamp   owner is compared; slot_end is a bound; lsn is written
  *
  * ORT_ENOTFOUND  no file. ORT_ECORRUPT damaged. ORT_EVERSION of a newer program.
  * ORT_ESTALE     of another owner or configuration. ORT_ENOMEM, ORT_EIO */

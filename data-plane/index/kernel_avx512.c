@@ -1,4 +1,4 @@
-/* The kernels for AVX-512 (F, BW, VL, DQ; VNNI where it is there): 16 components a step, tails by
+/* The kernels for AVX-512 (F, BW, VL, DQ): 16 components a step, tails by
  * mask. Built with its own flags (CMakeLists.txt) and called only where the processor has them. */
 #include "index/distance_internal.h"
 
@@ -156,28 +156,66 @@ dp_code_dot__avx512(const int8_t *query, const uint8_t *code, size_t dim)
     return _mm512_reduce_add_epi32(sum);
 }
 
-#ifdef __AVX512VNNI__
-int32_t
-dp_code_dot__vnni(const int8_t *query, const uint8_t *code, size_t dim)
+bool
+dp_code_quantize__avx512(uint8_t *codes, const float *x, size_t dim, dp_code_stats *stats)
 {
-    __m512i s0 = _mm512_setzero_si512();
-    __m512i s1 = s0;
-    size_t i = 0;
+    const unsigned char *at = (const unsigned char *)x;
+    __m512 least = _mm512_set1_ps(x[0]);
+    __m512 most = least;
+    __mmask16 broken = 0;
+    __m512 offset;
+    __m512 inverse;
+    __m512i sum = _mm512_setzero_si512();
+    __m512i sum2 = sum;
+    float low;
+    float high;
+    bool bytes;
 
-    for (; i + 128 <= dim; i += 128) {
-        s0 = _mm512_dpbusd_epi32(s0, _mm512_loadu_si512(code + i), _mm512_loadu_si512(query + i));
-        s1 = _mm512_dpbusd_epi32(s1, _mm512_loadu_si512(code + i + 64),
-                                 _mm512_loadu_si512(query + i + 64));
-    }
-    for (; i < dim; i += 64) {
-        __mmask64 mask = dim - i >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << (dim - i)) - 1;
+    for (size_t i = 0; i < dim; i += 16) {
+        __mmask16 mask = (__mmask16)(dim - i >= 16 ? 0xFFFFU : (1U << (dim - i)) - 1);
+        __m512 v = tail_f32(mask, at + i * 4);
 
-        s0 = _mm512_dpbusd_epi32(s0, _mm512_maskz_loadu_epi8(mask, code + i),
-                                 _mm512_maskz_loadu_epi8(mask, query + i));
+        least = _mm512_mask_min_ps(least, mask, least, v);
+        most = _mm512_mask_max_ps(most, mask, most, v);
+        broken |= _mm512_cmp_ps_mask(v, _mm512_roundscale_ps(v, 8), _CMP_NEQ_UQ);
     }
-    return _mm512_reduce_add_epi32(_mm512_add_epi32(s0, s1));
+    low = _mm512_reduce_min_ps(least);
+    high = _mm512_reduce_max_ps(most);
+    bytes = broken == 0 && low >= 0.0F && high <= 255.0F;
+    if (bytes) {
+        low = 0;
+        high = 255;
+    }
+    stats->scale = (high - low) / 255.0F;
+    stats->offset = low;
+    if (!(stats->scale > 0.0F) || !__builtin_isfinite(stats->scale) ||
+        !__builtin_isfinite(1.0F / stats->scale)) {
+        stats->scale = 0;
+        stats->offset = __builtin_isfinite(low) ? low : 0.0F;
+    }
+    offset = _mm512_set1_ps(stats->offset);
+    inverse = _mm512_set1_ps(stats->scale > 0.0F ? 1.0F / stats->scale : 0.0F);
+    for (size_t i = 0; i < dim; i += 16) {
+        __mmask16 mask = (__mmask16)(dim - i >= 16 ? 0xFFFFU : (1U << (dim - i)) - 1);
+        __m512 v = _mm512_mul_ps(_mm512_sub_ps(tail_f32(mask, at + i * 4), offset), inverse);
+        __m512i c;
+
+        /* max(v, 0) gives 0 for a NaN: the second operand. */
+        v = _mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), _mm512_set1_ps(255.0F));
+        c = _mm512_maskz_mov_epi32(mask, _mm512_cvtps_epi32(v));
+        _mm512_mask_cvtepi32_storeu_epi8(codes + i, mask, c);
+        sum = _mm512_add_epi32(sum, c);
+        sum2 = _mm512_add_epi32(sum2, _mm512_mullo_epi32(c, c));
+    }
+    /* 4,096 steps at most, of 65,025 each a lane: 32 bits hold them; 16 lanes need 64. */
+    stats->sum = _mm512_reduce_add_epi64(
+        _mm512_add_epi64(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(sum)),
+                         _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(sum, 1))));
+    stats->sum2 = _mm512_reduce_add_epi64(
+        _mm512_add_epi64(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(sum2)),
+                         _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(sum2, 1))));
+    return bytes;
 }
-#endif
 #else
 typedef int dp_kernel_avx512_unused; /* a translation unit may not be empty */
 #endif

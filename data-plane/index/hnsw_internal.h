@@ -1,0 +1,221 @@
+/* data-plane/index/hnsw_internal.h: the graph's memory, and what its files lend each other. */
+#ifndef DP_HNSW_INTERNAL_H
+#define DP_HNSW_INTERNAL_H
+#include <assert.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include "index/hnsw.h"
+#include "index/scratch.h"
+#include "index/slab.h"
+
+/* The state of a node; the arrows are the functions that take them.
+ *
+ *            insert                end of insert           delete
+ *   EMPTY ------------> JOINING ----------------> LIVE ------------> DEAD
+ *     ^                                                                |
+ *     +-------------------------- repair -----------------------------+
+ *
+ * Walks pass through JOINING, LIVE and DEAD nodes; answers are LIVE ones. */
+typedef enum { DP_NODE_EMPTY, DP_NODE_JOINING, DP_NODE_LIVE, DP_NODE_DEAD } dp_node_state;
+
+/* The level of a slot is drawn from the slot's number, so a slot that comes back has its old level
+ * and its old place in `upper`. */
+typedef struct {
+    uint32_t upper; /* first of its level blocks in `upper`, less 1; written before it is linked */
+    uint8_t level;
+    _Atomic(uint8_t) state;
+    _Atomic(uint8_t) lock; /* guards its links against other writers; readers do not look */
+    uint8_t placed;        /* `upper` was given */
+} dp_node;
+static_assert(sizeof(dp_node) == 8, "one word a slot");
+
+/* A list of links: slot + 1 each, ended by 0 or by the list's capacity. Any entry is valid at any
+ * time; a reader that meets a list being rewritten sees some old and some new links. */
+typedef _Atomic(uint32_t) dp_link;
+
+#define DP_HNSW_SLOT_MAX UINT32_C(0x7FFFFFFE)
+#define DP_HNSW_LEVEL_MAX 15u
+
+struct dp_hnsw {
+    const dp_rows *rows;
+    dp_metric metric;
+    uint32_t m;
+    uint32_t m0;
+    uint32_t ef_construct;
+    bool coded; /* walks go over codes */
+    uint64_t seed;
+    double level_scale;
+    const dp_distance *distance; /* rows */
+    dp_code_measure_fn measure;  /* codes */
+
+    dp_slab nodes; /* dp_node */
+    dp_slab links; /* dp_link[m0], the lowest level */
+    dp_slab codes; /* rows of codes, when coded */
+    dp_slab upper; /* dp_link[m], one block a node and level above the lowest */
+
+    /* Lock order: gate, grow, one node's lock. `gate` is held shared by inserts and deletes and
+     * alone by repair, save and check; `grow` guards the slabs' growth, upper_count and raising
+     * the entry. No thread holds two nodes' locks. */
+    pthread_rwlock_t gate;
+    pthread_mutex_t grow;
+
+    _Atomic(uint32_t) slot_end; /* slots the slabs have room for */
+    uint32_t upper_count;
+    uint32_t upper_end;
+
+    _Atomic(uint64_t) entry; /* 0: the graph is empty; else level << 32 | slot + 1 */
+    _Atomic(uint32_t) live;
+    _Atomic(uint32_t) dead;
+    _Atomic(uint32_t) inexact; /* nodes whose codes are not exact, ever */
+};
+
+static inline dp_node *
+dp_hnsw__node(const dp_hnsw *graph, uint32_t slot)
+{
+    return dp_slab_at(&graph->nodes, slot);
+}
+
+static inline uint8_t
+dp_hnsw__state(const dp_hnsw *graph, uint32_t slot)
+{
+    return atomic_load_explicit(&dp_hnsw__node(graph, slot)->state, memory_order_acquire);
+}
+
+static inline dp_link *
+dp_hnsw__links(const dp_hnsw *graph, uint32_t slot, uint32_t level)
+{
+    if (level == 0) {
+        return dp_slab_at(&graph->links, slot);
+    }
+    return dp_slab_at(&graph->upper, dp_hnsw__node(graph, slot)->upper + level - 1);
+}
+
+static inline uint32_t
+dp_hnsw__capacity(const dp_hnsw *graph, uint32_t level)
+{
+    return level == 0 ? graph->m0 : graph->m;
+}
+
+static inline const unsigned char *
+dp_hnsw__code(const dp_hnsw *graph, uint32_t slot)
+{
+    return dp_slab_at(&graph->codes, slot);
+}
+
+/* What a walk compares with: the codes of a slot, or its row. */
+static inline const unsigned char *
+dp_hnsw__peek(const dp_hnsw *graph, uint32_t slot)
+{
+    return graph->coded ? dp_hnsw__code(graph, slot) : dp_rows_peek(graph->rows, slot);
+}
+
+static inline void
+dp_hnsw__lock(dp_node *node)
+{
+    for (unsigned spins = 0; atomic_exchange_explicit(&node->lock, 1, memory_order_acquire) != 0;
+         spins++) {
+        if (spins > 64) {
+            sched_yield(); /* the holder may not be running */
+        }
+    }
+}
+
+static inline void
+dp_hnsw__unlock(dp_node *node)
+{
+    atomic_store_explicit(&node->lock, 0, memory_order_release);
+}
+
+/* Copies a list into slots[capacity]; returns how many. */
+static inline uint32_t
+dp_hnsw__read(const dp_hnsw *graph, uint32_t slot, uint32_t level, uint32_t *slots)
+{
+    const dp_link *list = dp_hnsw__links(graph, slot, level);
+    uint32_t capacity = dp_hnsw__capacity(graph, level);
+    uint32_t n = 0;
+
+    while (n < capacity) {
+        uint32_t link = atomic_load_explicit((dp_link *)&list[n], memory_order_acquire);
+
+        if (link == 0) {
+            break;
+        }
+        slots[n++] = link - 1;
+    }
+    return n;
+}
+
+/* Replaces a list; the caller holds the node's lock, or is the only one who knows the node. */
+static inline void
+dp_hnsw__write(const dp_hnsw *graph, uint32_t slot, uint32_t level, const uint32_t *slots,
+               uint32_t n)
+{
+    dp_link *list = dp_hnsw__links(graph, slot, level);
+    uint32_t capacity = dp_hnsw__capacity(graph, level);
+
+    for (uint32_t i = 0; i < n; i++) {
+        atomic_store_explicit(&list[i], slots[i] + 1, memory_order_release);
+    }
+    for (uint32_t i = n; i < capacity; i++) {
+        if (atomic_load_explicit(&list[i], memory_order_relaxed) == 0) {
+            break; /* behind an end there are only ends */
+        }
+        atomic_store_explicit(&list[i], 0, memory_order_release);
+    }
+}
+
+/* The level drawn for a slot: P(level >= l) = m^-l. */
+uint32_t dp_hnsw__level(const dp_hnsw *graph, uint32_t slot);
+
+/* Room for `slot` in every slab. Called with the gate held. */
+ORT_NODISCARD ort_err dp_hnsw__reserve(dp_hnsw *graph, uint32_t slot);
+
+/* A row as float[dim], of unit length for COSINE over bytes: float rows are returned as they are,
+ * others are written to `into`. */
+const float *dp_hnsw__vector(const dp_hnsw *graph, uint32_t slot, float *into);
+
+/* The query of a walk. */
+typedef struct {
+    const float *vector;
+    dp_code_query *code; /* when coded */
+} dp_walk_query;
+
+/* Prepares the scratch's query from floats, or from a slot of the graph. */
+void dp_hnsw__aim(const dp_hnsw *graph, dp_scratch *scratch, const float *vector,
+                  dp_walk_query *query);
+void dp_hnsw__aim_slot(const dp_hnsw *graph, dp_scratch *scratch, uint32_t slot,
+                       dp_walk_query *query);
+
+/* Distances of the query to n slots, by codes or by rows. Uses scratch->rows. */
+void dp_hnsw__measure(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,
+                      const uint32_t *slots, size_t n, float *out);
+
+/* From the entry down to `level`, each time to the nearest node found; false: the graph is empty.
+ */
+bool dp_hnsw__descend(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,
+                      uint32_t level, dp_candidate *nearest);
+
+/* Walks one level from `start`, keeping the ef nearest in scratch->pool (room for ef); returns how
+ * many, nearest first, DP_EXPANDED taken off. */
+size_t dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,
+                     dp_candidate start, uint32_t level, size_t ef);
+
+/* Nearest first; equally near ones in an order that is another one for every base, so that of many
+ * equal vectors not the same few are everybody's neighbours. */
+void dp_hnsw__order(dp_candidate *candidates, size_t n, uint32_t base);
+
+/* Of candidates in that order, keeps those that no kept one is nearer to than the base is (Malkov &
+ * Yashunin, algorithm 4), at most `max`, and at most a quarter of that of vectors equal to the
+ * base: a list full of equals would lead nowhere else. `self` is the distance of the base to
+ * itself. Returns how many; kept[] are slots. */
+uint32_t dp_hnsw__select(const dp_hnsw *graph, dp_scratch *scratch, const dp_candidate *candidates,
+                         size_t n, float self, uint32_t max, uint32_t *kept);
+
+/* Marks in seen[slot_end], zeroed, what the lowest level reaches from the entry; stack has room for
+ * slot_end slots. Returns how many of it are live. */
+uint32_t dp_hnsw__flood(const dp_hnsw *graph, uint8_t *seen, uint32_t *stack);
+
+/* dp_hnsw_repair() for who holds the gate alone. */
+ORT_NODISCARD ort_err dp_hnsw__repair(dp_hnsw *graph);
+#endif /* DP_HNSW_INTERNAL_H */

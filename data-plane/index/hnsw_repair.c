@@ -1,0 +1,283 @@
+/* Taking deleted nodes out of the graph, all of them in one pass (the consolidation of
+ * FreshDiskANN, arXiv:2105.09613): a node that points to a deleted one is offered that one's
+ * neighbours instead. Reading every list is cheap (128 bytes a node, in order) and finds each link
+ * to a dead node for certain; a search for in-neighbours, as IP-DiskANN does, finds most. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/hnsw_internal.h"
+
+/* A list of the lowest level and the lists of all it names. */
+#define OFFER_MAX (DP_HNSW_M_MAX * 2)
+#define RECONNECT_ROUNDS 4
+
+static int
+by_slot(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a;
+    uint32_t y = *(const uint32_t *)b;
+
+    return x < y ? -1 : x > y ? 1 : 0;
+}
+
+static bool
+is_linkable(const dp_hnsw *graph, uint32_t slot)
+{
+    return dp_hnsw__state(graph, slot) == DP_NODE_LIVE;
+}
+
+/* Gathers into s->ids the live links of `slot` and of its dead neighbours, each once, without slot
+ * itself. Dead behind dead are followed too, while there is room. */
+static size_t
+gather(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level)
+{
+    uint32_t queue[OFFER_MAX * 4];
+    size_t queued = dp_hnsw__read(graph, slot, level, queue);
+    size_t n = 0;
+    size_t unique = 0;
+
+    dp_scratch_forget(s);
+    (void)dp_scratch_visit(s, slot);
+    for (size_t i = 0; i < queued; i++) {
+        uint32_t list[OFFER_MAX];
+        uint32_t count;
+
+        if (!dp_scratch_visit(s, queue[i])) {
+            continue;
+        }
+        if (is_linkable(graph, queue[i])) {
+            if (n < DP_BATCH_MAX) {
+                s->ids[n++] = queue[i];
+            }
+            continue;
+        }
+        count = dp_hnsw__read(graph, queue[i], level, list);
+        for (uint32_t j = 0; j < count && queued < sizeof queue / sizeof queue[0]; j++) {
+            queue[queued++] = list[j];
+        }
+    }
+    qsort(s->ids, n, sizeof *s->ids, by_slot);
+    for (size_t i = 0; i < n; i++) {
+        if (unique == 0 || s->ids[unique - 1] != s->ids[i]) {
+            s->ids[unique++] = s->ids[i];
+        }
+    }
+    return unique;
+}
+
+/* Rewrites one list that names dead nodes. */
+static ort_err
+relink(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level)
+{
+    uint32_t kept[OFFER_MAX];
+    dp_walk_query query;
+    size_t n = gather(graph, s, slot, level);
+    uint32_t count;
+    float self;
+    ort_err err;
+
+    err = dp_scratch_pool(s, n + 1);
+    if (err != ORT_OK) {
+        return err;
+    }
+    dp_hnsw__aim_slot(graph, s, slot, &query);
+    dp_hnsw__measure(graph, s, &query, &slot, 1, &self);
+    dp_hnsw__measure(graph, s, &query, s->ids, n, s->distances);
+    for (size_t i = 0; i < n; i++) {
+        s->pool[i] = (dp_candidate){.slot = s->ids[i], .distance = s->distances[i]};
+    }
+    qsort(s->pool, n, sizeof *s->pool, dp_hit_compare);
+    dp_hnsw__order(s->pool, n, slot);
+    count = dp_hnsw__select(graph, s, s->pool, n, self, dp_hnsw__capacity(graph, level), kept);
+    dp_hnsw__write(graph, slot, level, kept, count);
+    return ORT_OK;
+}
+
+static bool
+names_dead(const dp_hnsw *graph, uint32_t slot, uint32_t level)
+{
+    uint32_t list[OFFER_MAX];
+    uint32_t n = dp_hnsw__read(graph, slot, level, list);
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (!is_linkable(graph, list[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The live node of the highest level; an empty graph has no entry. */
+static void
+elect_entry(dp_hnsw *graph, uint32_t slot_end)
+{
+    uint64_t entry = atomic_load_explicit(&graph->entry, memory_order_relaxed);
+    uint64_t best = 0;
+
+    if (entry != 0 && is_linkable(graph, (uint32_t)entry - 1)) {
+        return;
+    }
+    for (uint32_t slot = 0; slot < slot_end; slot++) {
+        const dp_node *node = dp_hnsw__node(graph, slot);
+        uint64_t packed = (uint64_t)node->level << 32 | (slot + 1);
+
+        if (is_linkable(graph, slot) && (best == 0 || packed >> 32 > best >> 32)) {
+            best = packed;
+        }
+    }
+    atomic_store_explicit(&graph->entry, best, memory_order_release);
+}
+
+static ort_err
+relink_all(dp_hnsw *graph, dp_scratch *s, uint32_t slot_end)
+{
+    for (uint32_t slot = 0; slot < slot_end; slot++) {
+        dp_node *node = dp_hnsw__node(graph, slot);
+
+        if (!is_linkable(graph, slot)) {
+            continue;
+        }
+        for (uint32_t level = 0; level <= node->level; level++) {
+            if (names_dead(graph, slot, level)) {
+                ort_err err = relink(graph, s, slot, level);
+
+                if (err != ORT_OK) {
+                    return err;
+                }
+            }
+        }
+    }
+    return ORT_OK;
+}
+
+/* Gives a node that cannot be reached a link from one near it that can, best from one with room;
+ * else in place of the farthest link of the nearest. */
+static ort_err
+rescue(dp_hnsw *graph, dp_scratch *s, uint32_t slot, const uint8_t *reached)
+{
+    dp_walk_query query;
+    dp_candidate start;
+    uint32_t nearest = UINT32_MAX;
+    size_t n;
+    ort_err err = dp_scratch_pool(s, graph->ef_construct);
+
+    if (err != ORT_OK) {
+        return err;
+    }
+    dp_hnsw__aim_slot(graph, s, slot, &query);
+    if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {
+        return ORT_OK;
+    }
+    dp_scratch_forget(s);
+    n = dp_hnsw__walk(graph, s, &query, start, 0, graph->ef_construct);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t at = s->pool[i].slot;
+        uint32_t list[OFFER_MAX];
+        uint32_t count;
+
+        if (at == slot || !reached[at] || !is_linkable(graph, at)) {
+            continue;
+        }
+        count = dp_hnsw__read(graph, at, 0, list);
+        nearest = nearest == UINT32_MAX ? at : nearest;
+        if (count < graph->m0) {
+            list[count++] = slot;
+            dp_hnsw__write(graph, at, 0, list, count);
+            return ORT_OK;
+        }
+    }
+    if (nearest != UINT32_MAX) {
+        atomic_store_explicit(&dp_hnsw__links(graph, nearest, 0)[graph->m0 - 1], slot + 1,
+                              memory_order_release);
+    }
+    return ORT_OK;
+}
+
+/* Selecting links anew can leave a node that nobody names. Each is given a link; when that took one
+ * away, the next round sees it. */
+static ort_err
+reconnect(dp_hnsw *graph, dp_scratch *s, uint32_t slot_end)
+{
+    uint8_t *reached = malloc((size_t)slot_end + 1);
+    uint32_t *stack = malloc(((size_t)slot_end + 1) * sizeof *stack);
+    uint32_t lost = 1;
+    ort_err err = ORT_OK;
+
+    if (reached == NULL || stack == NULL) {
+        err = ORT_ENOMEM;
+    }
+    for (int round = 0; round < RECONNECT_ROUNDS && lost > 0 && err == ORT_OK; round++) {
+        memset(reached, 0, (size_t)slot_end + 1);
+        (void)dp_hnsw__flood(graph, reached, stack);
+        lost = 0;
+        for (uint32_t slot = 0; slot < slot_end && err == ORT_OK; slot++) {
+            if (!reached[slot] && is_linkable(graph, slot)) {
+                err = rescue(graph, s, slot, reached);
+                lost++;
+            }
+        }
+    }
+    free(reached);
+    free(stack);
+    return err;
+}
+
+/* Dead nodes that no list names and no walk is in: their links go, their slots are free. */
+static void
+bury(dp_hnsw *graph, uint32_t slot_end)
+{
+    uint32_t buried = 0;
+
+    for (uint32_t slot = 0; slot < slot_end; slot++) {
+        dp_node *node = dp_hnsw__node(graph, slot);
+
+        if (dp_hnsw__state(graph, slot) != DP_NODE_DEAD) {
+            continue;
+        }
+        for (uint32_t level = 0; level <= node->level; level++) {
+            dp_hnsw__write(graph, slot, level, NULL, 0);
+        }
+        atomic_store_explicit(&node->state, DP_NODE_EMPTY, memory_order_release);
+        buried++;
+    }
+    atomic_fetch_sub_explicit(&graph->dead, buried, memory_order_relaxed);
+}
+
+ort_err
+dp_hnsw__repair(dp_hnsw *graph)
+{
+    uint32_t slot_end = atomic_load_explicit(&graph->slot_end, memory_order_acquire);
+    dp_scratch *s;
+    ort_err err;
+
+    if (atomic_load_explicit(&graph->dead, memory_order_relaxed) == 0) {
+        return ORT_OK;
+    }
+    /* Not taken for this graph: the drain below would wait for ourselves. */
+    err = dp_scratch_take(&s, &graph->gate, slot_end, graph->rows->dim);
+    if (err != ORT_OK) {
+        return err;
+    }
+    err = relink_all(graph, s, slot_end);
+    if (err == ORT_OK) {
+        elect_entry(graph, slot_end);
+        err = reconnect(graph, s, slot_end);
+    }
+    dp_scratch_give(s);
+    if (err == ORT_OK) {
+        dp_scratch_drain(graph);
+        bury(graph, slot_end);
+    }
+    return err;
+}
+
+ort_err
+dp_hnsw_repair(dp_hnsw *graph)
+{
+    ort_err err;
+
+    pthread_rwlock_wrlock(&graph->gate);
+    err = dp_hnsw__repair(graph);
+    pthread_rwlock_unlock(&graph->gate);
+    return err;
+}

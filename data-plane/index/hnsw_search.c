@@ -1,0 +1,468 @@
+/* Walks, and the search made of them.
+ *
+ * A walk is bound by memory: per node it reads a list of links, and the codes (or the row) of each
+ * neighbour it has not met. All of these are on their way before the first is measured, and the
+ * list of the next node is fetched while the pool is filled. */
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "index/flat.h"
+#include "index/hnsw_internal.h"
+
+/* A filter that lets at least this share through is applied to the end of a walk that is longer by
+ * as much; below it, walks step over nodes that do not pass (two hops, as in ACORN-1,
+ * arXiv:2403.04871, but falling back to a scan when the pool does not fill). */
+#define BLIND_SELECTIVITY_MIN 0.3
+
+/* Matches are looked at one by one when there are fewer than this for each candidate of ef: a walk
+ * measures about 16 slots a candidate (reference/ann.md), at random places; a scan goes in order,
+ * and is exact. Under 1 % two hops do not connect the matches any more: then scan up to 4 times
+ * as many. */
+#define SCAN_PER_EF 64.0
+#define TWO_HOP_SELECTIVITY_MIN 0.01
+
+#define SELECTIVITY_SAMPLES 256u
+
+static inline void
+prefetch_codes(const unsigned char *at, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch(at + i);
+    }
+}
+
+/* Reads the links of a node and keeps those not met, their codes on the way. */
+static size_t
+meet_neighbours(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level,
+                size_t row_bytes)
+{
+    const dp_link *list = dp_hnsw__links(graph, slot, level);
+    uint32_t capacity = dp_hnsw__capacity(graph, level);
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < capacity; i++) {
+        uint32_t link = atomic_load_explicit((dp_link *)&list[i], memory_order_acquire);
+
+        if (link == 0) {
+            break;
+        }
+        if (dp_scratch_visit(s, link - 1)) {
+            const unsigned char *at = dp_hnsw__peek(graph, link - 1);
+
+            s->ids[n] = link - 1;
+            s->rows[n] = at;
+            n++;
+            prefetch_codes(at, row_bytes);
+        }
+    }
+    return n;
+}
+
+/* Puts a candidate in its place; the pool has room or drops its last. Returns the place. */
+static inline size_t
+pool_insert(dp_candidate *pool, size_t *size, size_t max, dp_candidate c)
+{
+    size_t low = 0;
+    size_t high = *size;
+
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+
+        if (pool[mid].distance <= c.distance) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    if (*size < max) {
+        (*size)++;
+    }
+    memmove(pool + low + 1, pool + low, (*size - 1 - low) * sizeof *pool);
+    pool[low] = c;
+    return low;
+}
+
+static inline void
+measure_met(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, size_t n)
+{
+    if (graph->coded) {
+        graph->measure(query->code, s->rows, n, s->distances);
+    } else {
+        graph->distance->many(query->vector, (const void *const *)s->rows, n, graph->rows->dim,
+                              s->distances);
+    }
+}
+
+static inline size_t
+row_bytes_of(const dp_hnsw *graph)
+{
+    size_t bytes = graph->coded ? graph->codes.stride_bytes
+                                : graph->rows->dim * dp_elem_bytes(graph->rows->elem);
+
+    return bytes > 2048 ? 2048 : bytes; /* 32 rows of 32 lines fill the first cache already */
+}
+
+size_t
+dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp_candidate start,
+              uint32_t level, size_t ef)
+{
+    dp_candidate *pool = s->pool;
+    size_t row_bytes = row_bytes_of(graph);
+    size_t size = 1;
+    size_t at = 0;
+
+    assert(s->pool_max >= ef && ef > 0);
+    (void)dp_scratch_visit(s, start.slot);
+    pool[0] = start;
+    while (at < size) {
+        uint32_t slot = pool[at].slot;
+        size_t first = size; /* the nearest place anything was put */
+        size_t n;
+
+        pool[at].slot |= DP_EXPANDED;
+        n = meet_neighbours(graph, s, slot, level, row_bytes);
+        measure_met(graph, s, query, n);
+        for (size_t i = 0; i < n; i++) {
+            float d = s->distances[i];
+            size_t place;
+
+            /* Not "d >= ...": a NaN must not get in. */
+            if (!(size < ef ? d < INFINITY : d < pool[ef - 1].distance)) {
+                continue;
+            }
+            place = pool_insert(pool, &size, ef, (dp_candidate){.distance = d, .slot = s->ids[i]});
+            first = place < first ? place : first;
+        }
+        at = first <= at ? first : at + 1;
+        while (at < size && (pool[at].slot & DP_EXPANDED) != 0) {
+            at++;
+        }
+        if (at < size) {
+            const char *list = (const char *)dp_hnsw__links(graph, pool[at].slot, level);
+
+            __builtin_prefetch(list);
+            __builtin_prefetch(list + 64);
+        }
+    }
+    for (size_t i = 0; i < size; i++) {
+        pool[i].slot &= ~DP_EXPANDED;
+    }
+    return size;
+}
+
+bool
+dp_hnsw__descend(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, uint32_t level,
+                 dp_candidate *nearest)
+{
+    uint64_t entry = atomic_load_explicit((_Atomic(uint64_t) *)&graph->entry, memory_order_acquire);
+    uint32_t top = (uint32_t)(entry >> 32);
+
+    if (entry == 0) {
+        return false;
+    }
+    nearest->slot = (uint32_t)entry - 1;
+    dp_hnsw__measure(graph, s, query, &nearest->slot, 1, &nearest->distance);
+    for (uint32_t l = top; l > level; l--) {
+        bool nearer = true;
+
+        while (nearer) {
+            uint32_t n = dp_hnsw__read(graph, nearest->slot, l, s->spare);
+
+            nearer = false;
+            dp_hnsw__measure(graph, s, query, s->spare, n, s->distances);
+            for (uint32_t i = 0; i < n; i++) {
+                if (s->distances[i] < nearest->distance) {
+                    nearest->distance = s->distances[i];
+                    nearest->slot = s->spare[i];
+                    nearer = true;
+                }
+            }
+        }
+    }
+    return true;
+}
+
+/* Whether a slot may be in an answer. */
+static inline bool
+may_answer(const dp_hnsw *graph, const dp_slot_filter *filter, uint32_t slot)
+{
+    return dp_hnsw__state(graph, slot) == DP_NODE_LIVE && dp_slot_filter_passes(filter, slot);
+}
+
+/* Insertion sort: what comes is almost in order. */
+static void
+sort_candidates(dp_candidate *c, size_t n)
+{
+    if (n > 256) {
+        qsort(c, n, sizeof *c, dp_hit_compare);
+        return;
+    }
+    for (size_t i = 1; i < n; i++) {
+        dp_candidate x = c[i];
+        size_t j = i;
+
+        while (j > 0 && dp_hit_nearer(x, c[j - 1])) {
+            c[j] = c[j - 1];
+            j--;
+        }
+        c[j] = x;
+    }
+}
+
+/* How many candidates are measured again by their rows. Codes put the true k nearest among the
+ * first 2k or so; README.md has the measurement. */
+static size_t
+rerank_count(uint32_t k)
+{
+    return k > 20 ? (size_t)k * 2 : (size_t)k + 20;
+}
+
+/* Measures candidates by their rows when they were measured by codes, sorts them, writes the k
+ * nearest. */
+static size_t
+answer(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_candidate *c, size_t n,
+       uint32_t k, dp_hit *hits)
+{
+    if (graph->coded) {
+        n = n < rerank_count(k) ? n : rerank_count(k);
+        for (size_t i = 0; i < n; i += DP_BATCH_MAX) {
+            size_t part = n - i < DP_BATCH_MAX ? n - i : DP_BATCH_MAX;
+
+            for (size_t j = 0; j < part; j++) {
+                s->rows[j] = dp_rows_peek(graph->rows, c[i + j].slot);
+            }
+            graph->distance->many(vector, (const void *const *)s->rows, part, graph->rows->dim,
+                                  s->distances);
+            for (size_t j = 0; j < part; j++) {
+                c[i + j].distance = s->distances[j];
+            }
+        }
+    }
+    sort_candidates(c, n);
+    n = n < k ? n : k;
+    memcpy(hits, c, n * sizeof *hits);
+    return n;
+}
+
+/* The graph's own state and the caller's filter as one predicate, for the exact scan. */
+typedef struct {
+    const dp_hnsw *graph;
+    const dp_slot_filter *filter;
+} scan_filter;
+
+static bool
+scan_passes(void *arg, uint32_t slot)
+{
+    const scan_filter *f = arg;
+
+    return may_answer(f->graph, f->filter, slot);
+}
+
+static ort_err
+scan(const dp_hnsw *graph, const float *vector, uint32_t k, const dp_slot_filter *filter,
+     dp_hit *hits, size_t *n_out)
+{
+    scan_filter f = {.graph = graph, .filter = filter};
+    dp_slot_filter all = {.match = scan_passes, .arg = &f};
+
+    return dp_flat_search(
+        graph->rows, graph->metric, vector, k, 0,
+        atomic_load_explicit((_Atomic(uint32_t) *)&graph->slot_end, memory_order_acquire), &all,
+        hits, n_out);
+}
+
+/* The share of live nodes that pass: what the caller says, or what a sample says. */
+static double
+selectivity_of(const dp_hnsw *graph, const dp_slot_filter *filter)
+{
+    uint32_t end =
+        atomic_load_explicit((_Atomic(uint32_t) *)&graph->slot_end, memory_order_acquire);
+    uint32_t seen = 0;
+    uint32_t passed = 0;
+    uint64_t x = 1;
+
+    if (filter == NULL || (filter->allowed.words == NULL && filter->match == NULL)) {
+        return 1.0;
+    }
+    if (filter->selectivity > 0.0F) {
+        return filter->selectivity < 1.0F ? (double)filter->selectivity : 1.0;
+    }
+    for (uint32_t i = 0; i < SELECTIVITY_SAMPLES * 4 && seen < SELECTIVITY_SAMPLES; i++) {
+        uint32_t slot;
+
+        x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        slot = (uint32_t)((x >> 33) % end);
+        if (dp_hnsw__state(graph, slot) == DP_NODE_LIVE) {
+            seen++;
+            passed += dp_slot_filter_passes(filter, slot);
+        }
+    }
+    return seen == 0 ? 1.0 : (double)passed / (double)seen;
+}
+
+/* Keeps of the pool what may answer. */
+static size_t
+keep_answers(const dp_hnsw *graph, const dp_slot_filter *filter, dp_candidate *c, size_t n)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (may_answer(graph, filter, c[i].slot)) {
+            c[kept++] = c[i];
+        }
+    }
+    return kept;
+}
+
+/* Neighbours of a node that pass, and of those that do not, their neighbours that pass: into ids
+ * and rows, at most DP_BATCH_MAX. */
+static size_t
+meet_passing(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, const dp_slot_filter *filter)
+{
+    uint32_t near_count = dp_hnsw__read(graph, slot, 0, s->spare);
+    uint32_t *far = s->spare + near_count;
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < near_count; i++) {
+        uint32_t near = s->spare[i];
+        uint32_t far_count;
+
+        if (dp_scratch_visit(s, near) && may_answer(graph, filter, near) && n < DP_BATCH_MAX) {
+            s->ids[n++] = near;
+            continue;
+        }
+        if (dp_slot_filter_passes(filter, near)) {
+            continue; /* met before, and followed on its own account */
+        }
+        far_count = dp_hnsw__read(graph, near, 0, far);
+        for (uint32_t j = 0; j < far_count && n < DP_BATCH_MAX; j++) {
+            if (may_answer(graph, filter, far[j]) && dp_scratch_visit(s, far[j])) {
+                s->ids[n++] = far[j];
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        s->rows[i] = dp_hnsw__peek(graph, s->ids[i]);
+    }
+    return n;
+}
+
+/* A walk over nodes that pass, two hops at a time. *complete: the pool filled, so that what is in
+ * it is as good as an unfiltered walk's. */
+static size_t
+walk_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp_candidate start,
+             const dp_slot_filter *filter, size_t ef, bool *complete)
+{
+    dp_candidate *pool = s->pool;
+    size_t size = 1;
+    size_t at = 0;
+
+    (void)dp_scratch_visit(s, start.slot);
+    pool[0] = start; /* a bridge, whether it passes or not */
+    while (at < size) {
+        size_t first = size;
+        uint32_t slot = pool[at].slot;
+        size_t n;
+
+        pool[at].slot |= DP_EXPANDED;
+        n = meet_passing(graph, s, slot, filter);
+        measure_met(graph, s, query, n);
+        for (size_t i = 0; i < n; i++) {
+            float d = s->distances[i];
+            size_t place;
+
+            if (!(size < ef ? d < INFINITY : d < pool[ef - 1].distance)) {
+                continue;
+            }
+            place = pool_insert(pool, &size, ef, (dp_candidate){.distance = d, .slot = s->ids[i]});
+            first = place < first ? place : first;
+        }
+        at = first <= at ? first : at + 1;
+        while (at < size && (pool[at].slot & DP_EXPANDED) != 0) {
+            at++;
+        }
+    }
+    *complete = size == ef;
+    for (size_t i = 0; i < size; i++) {
+        pool[i].slot &= ~DP_EXPANDED;
+    }
+    return keep_answers(graph, filter, pool, size);
+}
+
+static ort_err
+search(const dp_hnsw *graph, dp_scratch *s, const float *vector, uint32_t k, size_t ef,
+       const dp_slot_filter *filter, dp_hit *hits, size_t *n_out)
+{
+    double live = (double)dp_hnsw_count(graph);
+    double nodes = live + (double)dp_hnsw_deleted(graph);
+    double share = selectivity_of(graph, filter);
+    double scan_max = (share < TWO_HOP_SELECTIVITY_MIN ? 4 : 1) * SCAN_PER_EF * (double)ef;
+    dp_walk_query query;
+    dp_candidate start;
+    bool complete;
+    size_t n;
+    ort_err err;
+
+    if (share < 1.0 && share * live <= scan_max) {
+        return scan(graph, vector, k, filter, hits, n_out);
+    }
+    dp_hnsw__aim(graph, s, vector, &query);
+    if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {
+        *n_out = 0;
+        return ORT_OK;
+    }
+    if (share >= BLIND_SELECTIVITY_MIN) {
+        double longer = (double)ef * nodes / (share * live > 1 ? share * live : 1);
+
+        ef = longer < 4.0 * (double)ef ? (size_t)longer : 4 * ef;
+        err = dp_scratch_pool(s, ef);
+        if (err != ORT_OK) {
+            return err;
+        }
+        n = dp_hnsw__walk(graph, s, &query, start, 0, ef);
+        n = keep_answers(graph, filter, s->pool, n);
+        complete = n >= k;
+    } else {
+        err = dp_scratch_pool(s, ef);
+        if (err != ORT_OK) {
+            return err;
+        }
+        n = walk_passing(graph, s, &query, start, filter, ef, &complete);
+        complete = complete && n >= k;
+    }
+    if (!complete && n < (size_t)dp_hnsw_count(graph)) {
+        return scan(graph, vector, k, filter, hits, n_out);
+    }
+    *n_out = answer(graph, s, vector, s->pool, n, k, hits);
+    return ORT_OK;
+}
+
+ort_err
+dp_hnsw_search(dp_hnsw *graph, const float *query, dp_hnsw_query ask, const dp_slot_filter *filter,
+               dp_hit *hits, size_t *n_out)
+{
+    size_t ef = ask.ef != 0 ? ask.ef : graph->ef_construct;
+    dp_scratch *s;
+    ort_err err;
+
+    if (ask.k == 0 || ask.k > ORT_TOP_K_MAX) {
+        return ORT_EINVAL;
+    }
+    ef = ef < DP_HNSW_EF_MAX ? ef : DP_HNSW_EF_MAX;
+    ef = ef > ask.k ? ef : ask.k;
+    err = dp_scratch_take(&s, graph, atomic_load_explicit(&graph->slot_end, memory_order_acquire),
+                          graph->rows->dim);
+    if (err != ORT_OK) {
+        return err;
+    }
+    if (dp_hnsw_count(graph) == 0) {
+        *n_out = 0;
+    } else {
+        err = search(graph, s, query, ask.k, ef, filter, hits, n_out);
+    }
+    dp_scratch_give(s);
+    return err;
+}

@@ -1,0 +1,556 @@
+/* The graph: insert, search, filters, delete, repair, and what a file of it may hold. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "unit/index_support.h"
+
+#define DIM 32u
+#define N 3000u
+#define QUERIES 60u
+#define K 10u
+
+static float *vectors; /* 2 N of them, then QUERIES */
+static const float *queries;
+
+typedef struct {
+    test_rows rows;
+    dp_hnsw *graph;
+    dp_metric metric;
+} fixture;
+
+static void
+make(fixture *f, dp_metric metric, dp_code code, uint32_t n)
+{
+    dp_hnsw_config config = {.metric = metric, .code = code};
+
+    f->metric = metric;
+    test_rows_init(&f->rows, DP_ELEM_F32, DIM, 2 * N);
+    for (uint32_t i = 0; i < n; i++) {
+        test_rows_put(&f->rows, i, vectors + (size_t)i * DIM);
+    }
+    assert_int_equal(dp_hnsw_new(&f->graph, &f->rows.view, &config, NULL), ORT_OK);
+    assert_int_equal(dp_hnsw_build(f->graph, 0, n, NULL, 1, NULL, NULL), ORT_OK);
+}
+
+static void
+unmake(fixture *f)
+{
+    dp_hnsw_free(f->graph);
+    test_rows_fini(&f->rows);
+}
+
+static double
+mean_recall(fixture *f, const dp_slot_filter *filter, uint32_t slot_end, uint32_t ef)
+{
+    double sum = 0;
+
+    for (size_t q = 0; q < QUERIES; q++) {
+        dp_hit hits[K];
+        size_t n = 0;
+
+        assert_int_equal(dp_hnsw_search(f->graph, queries + q * DIM,
+                                        (dp_hnsw_query){.k = K, .ef = ef}, filter, hits, &n),
+                         ORT_OK);
+        for (size_t i = 0; i < n; i++) {
+            assert_true(dp_slot_filter_passes(filter, hits[i].slot));
+            assert_true(i == 0 || !dp_hit_nearer(hits[i], hits[i - 1]));
+        }
+        sum +=
+            test_recall(&f->rows.view, f->metric, queries + q * DIM, filter, slot_end, hits, n, K);
+    }
+    return sum / QUERIES;
+}
+
+static void
+check_invariants(fixture *f, uint32_t nodes)
+{
+    dp_hnsw_report report;
+
+    assert_int_equal(dp_hnsw_check(f->graph, &report), ORT_OK);
+    assert_int_equal(report.nodes, nodes);
+    assert_int_equal(report.dead_links, 0);
+    assert_int_equal(report.bad_links, 0);
+    assert_true(report.unreachable <= nodes / 500);
+}
+
+/* An empty graph answers nothing, a graph of one answers that one. */
+static void
+small_graphs_answer(void **state)
+{
+    fixture f;
+    dp_hit hits[K];
+    size_t n = 99;
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, 0);
+    assert_int_equal(dp_hnsw_search(f.graph, queries, (dp_hnsw_query){.k = K}, NULL, hits, &n),
+                     ORT_OK);
+    assert_int_equal(n, 0);
+    for (uint32_t i = 0; i < 5; i++) {
+        test_rows_put(&f.rows, i, vectors + (size_t)i * DIM);
+        assert_int_equal(dp_hnsw_insert(f.graph, i), ORT_OK);
+        assert_int_equal(dp_hnsw_insert(f.graph, i), ORT_EEXISTS);
+        assert_int_equal(dp_hnsw_search(f.graph, queries, (dp_hnsw_query){.k = K}, NULL, hits, &n),
+                         ORT_OK);
+        assert_int_equal(n, i + 1);
+    }
+    assert_int_equal(dp_hnsw_search(f.graph, queries, (dp_hnsw_query){.k = 0}, NULL, hits, &n),
+                     ORT_EINVAL);
+    unmake(&f);
+}
+
+static void
+every_metric_finds_its_neighbours(void **state)
+{
+    (void)state;
+    for (int m = 0; m < DP_METRIC_COUNT; m++) {
+        for (int code = DP_CODE_AUTO; code <= DP_CODE_NONE; code++) {
+            fixture f;
+
+            make(&f, (dp_metric)m, (dp_code)code, N);
+            check_invariants(&f, N);
+            assert_true(mean_recall(&f, NULL, N, 100) >= 0.97); /* clusters, m 16, ef 100 */
+            unmake(&f);
+        }
+    }
+}
+
+/* Many equal vectors must not cut the graph in pieces. */
+static void
+duplicates_leave_the_rest_reachable(void **state)
+{
+    fixture f;
+    dp_hit hits[K];
+    size_t n = 0;
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, 500);
+    for (uint32_t i = 500; i < 1500; i++) {
+        test_rows_put(&f.rows, i, vectors);
+        assert_int_equal(dp_hnsw_insert(f.graph, i), ORT_OK);
+    }
+    for (uint32_t i = 1; i < 500; i++) {
+        assert_int_equal(dp_hnsw_search(f.graph, vectors + (size_t)i * DIM, (dp_hnsw_query){.k = 1},
+                                        NULL, hits, &n),
+                         ORT_OK);
+        assert_true(n == 1 && hits[0].distance < 1e-6F);
+    }
+    unmake(&f);
+}
+
+/* Sorted input is the worst order a naive builder can meet: each row links to the last ones. */
+static void
+sorted_input_is_as_good_as_any(void **state)
+{
+    fixture f;
+    float *sorted = malloc((size_t)N * DIM * sizeof *sorted);
+
+    (void)state;
+    assert_non_null(sorted);
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, 0);
+    memcpy(sorted, vectors, (size_t)N * DIM * sizeof *sorted);
+    qsort(sorted, N, DIM * sizeof *sorted, dp_hit_compare); /* by the second component */
+    for (uint32_t i = 0; i < N; i++) {
+        test_rows_put(&f.rows, i, sorted + (size_t)i * DIM);
+        assert_int_equal(dp_hnsw_insert(f.graph, i), ORT_OK);
+    }
+    assert_true(mean_recall(&f, NULL, N, 100) >= 0.97);
+    free(sorted);
+    unmake(&f);
+}
+
+static bool
+is_multiple(void *arg, uint32_t slot)
+{
+    return slot % *(const uint32_t *)arg == 0;
+}
+
+/* From "half pass" to "two pass": each uses another method, all must be right. */
+static void
+filters_return_what_passes_and_find_it(void **state)
+{
+    static const uint32_t every[] = {1, 2, 3, 5, 20, 100, 1500, 5000};
+    fixture f;
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, N);
+    for (size_t i = 0; i < sizeof every / sizeof every[0]; i++) {
+        uint32_t step = every[i];
+        dp_slot_filter filter = {.match = is_multiple, .arg = &step};
+
+        assert_true(mean_recall(&f, &filter, N, 20) >= (step <= 3 ? 0.8 : 0.95));
+        /* A caller that is wrong about the share gets a right answer all the same. */
+        filter.selectivity = 0.9F;
+        assert_true(mean_recall(&f, &filter, N, 20) >= 0.8);
+        filter.selectivity = 0.2F;
+        assert_true(mean_recall(&f, &filter, N, 20) >= 0.8);
+    }
+    unmake(&f);
+}
+
+static void
+nothing_passes_nothing_comes(void **state)
+{
+    static _Atomic(uint64_t) none[N / 64 + 1];
+    dp_slot_filter filter = {.live = {none, N}};
+    fixture f;
+
+    (void)state;
+    make(&f, DP_METRIC_DOT, DP_CODE_AUTO, N);
+    assert_true(mean_recall(&f, &filter, N, 20) == 1.0);
+    unmake(&f);
+}
+
+/* A deleted slot is gone at once, before any repair. */
+static void
+deleted_slots_are_never_answered(void **state)
+{
+    fixture f;
+    dp_hit hits[K];
+    size_t n = 0;
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, N);
+    for (uint32_t i = 0; i < 200; i++) {
+        assert_int_equal(dp_hnsw_delete(f.graph, i), ORT_OK);
+        assert_int_equal(dp_hnsw_delete(f.graph, i), ORT_ENOTFOUND);
+        assert_int_equal(dp_hnsw_search(f.graph, vectors + (size_t)i * DIM, (dp_hnsw_query){.k = K},
+                                        NULL, hits, &n),
+                         ORT_OK);
+        assert_int_equal(n, K);
+        for (size_t j = 0; j < n; j++) {
+            assert_true(hits[j].slot > i);
+        }
+    }
+    assert_int_equal(dp_hnsw_count(f.graph), N - 200);
+    assert_int_equal(dp_hnsw_deleted(f.graph), 200);
+    assert_false(dp_hnsw_has(f.graph, 5));
+    unmake(&f);
+}
+
+/* The entry is the top of all levels: taking it away, again and again, to the last node, must leave
+ * a graph that answers. */
+static void
+any_node_can_go_until_none_is_left(void **state)
+{
+    fixture f;
+    dp_hit hits[K];
+    size_t n = 0;
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, 600);
+    for (uint32_t left = 600; left > 0; left -= 50) {
+        for (uint32_t i = 0; i < 50; i++) {
+            assert_int_equal(dp_hnsw_delete(f.graph, 600 - left + i), ORT_OK);
+        }
+        assert_int_equal(dp_hnsw_repair(f.graph), ORT_OK);
+        check_invariants(&f, left - 50);
+        assert_int_equal(dp_hnsw_search(f.graph, queries, (dp_hnsw_query){.k = K}, NULL, hits, &n),
+                         ORT_OK);
+        assert_int_equal(n, left > 50 ? K : 0);
+    }
+    assert_int_equal(dp_hnsw_insert(f.graph, 3), ORT_OK);
+    assert_int_equal(dp_hnsw_search(f.graph, queries, (dp_hnsw_query){.k = K}, NULL, hits, &n),
+                     ORT_OK);
+    assert_int_equal(n, 1);
+    unmake(&f);
+}
+
+/* All points replaced twice, in the same slots: recall within a point of a fresh graph, and no more
+ * memory. */
+static void
+replacing_all_points_twice_costs_no_recall_and_no_memory(void **state)
+{
+    fixture f;
+    fixture fresh;
+    size_t bytes;
+    double after;
+    double before;
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, N);
+    bytes = dp_hnsw_bytes(f.graph);
+    for (uint32_t round = 0; round < 2; round++) {
+        const float *source = vectors + (round == 0 ? (size_t)N * DIM : 0);
+
+        for (uint32_t begin = 0; begin < N; begin += 150) {
+            for (uint32_t i = begin; i < begin + 150; i++) {
+                assert_int_equal(dp_hnsw_delete(f.graph, i), ORT_OK);
+            }
+            assert_int_equal(dp_hnsw_repair(f.graph), ORT_OK);
+            for (uint32_t i = begin; i < begin + 150; i++) {
+                test_rows_put(&f.rows, i, source + (size_t)i * DIM);
+                assert_int_equal(dp_hnsw_insert(f.graph, i), ORT_OK);
+            }
+        }
+        check_invariants(&f, N);
+    }
+    assert_int_equal(dp_hnsw_bytes(f.graph), bytes);
+    make(&fresh, DP_METRIC_EUCLID, DP_CODE_AUTO, N);
+    after = mean_recall(&f, NULL, N, 16);
+    before = mean_recall(&fresh, NULL, N, 16);
+    print_message("recall@10 at ef 16: fresh %.4f, after two replacements %.4f\n", before, after);
+    assert_true(after >= before - 0.01);
+    unmake(&f);
+    unmake(&fresh);
+}
+
+/* ---- files ---- */
+
+static int
+temp_dir(char *path)
+{
+    strcpy(path, "/tmp/ort-hnsw-XXXXXX");
+    assert_non_null(mkdtemp(path));
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void
+temp_remove(char *path, int dir)
+{
+    (void)unlinkat(dir, "graph", 0);
+    (void)unlinkat(dir, "bad", 0);
+    close(dir);
+    rmdir(path);
+}
+
+static const dp_hnsw_stamp stamp = {.owner = {7, 9}, .lsn = 1234};
+
+static void
+a_saved_graph_answers_as_before(void **state)
+{
+    char path[64];
+    int dir = temp_dir(path);
+
+    (void)state;
+    for (int code = DP_CODE_AUTO; code <= DP_CODE_NONE; code++) {
+        fixture f;
+        dp_hnsw *loaded = NULL;
+        dp_hnsw_stamp read = {.owner = {7, 9}, .slot_end = N};
+        dp_hnsw_config config = {.metric = DP_METRIC_EUCLID, .code = (dp_code)code};
+        dp_hnsw *old;
+
+        make(&f, DP_METRIC_EUCLID, (dp_code)code, N);
+        for (uint32_t i = 0; i < 30; i++) {
+            assert_int_equal(dp_hnsw_delete(f.graph, i * 7), ORT_OK);
+        }
+        assert_int_equal(dp_hnsw_save(f.graph, dir, "graph", &stamp, NULL), ORT_OK);
+        assert_int_equal(dp_hnsw_load(&loaded, &f.rows.view, &config, dir, "graph", &read, NULL),
+                         ORT_OK);
+        assert_int_equal(read.lsn, 1234);
+        assert_int_equal(dp_hnsw_count(loaded), N - 30);
+        for (size_t q = 0; q < QUERIES; q++) {
+            dp_hit a[K];
+            dp_hit b[K];
+            size_t na = 0;
+            size_t nb = 0;
+
+            assert_int_equal(
+                dp_hnsw_search(f.graph, queries + q * DIM, (dp_hnsw_query){.k = K}, NULL, a, &na),
+                ORT_OK);
+            assert_int_equal(
+                dp_hnsw_search(loaded, queries + q * DIM, (dp_hnsw_query){.k = K}, NULL, b, &nb),
+                ORT_OK);
+            assert_int_equal(na, nb);
+            assert_memory_equal(a, b, na * sizeof *a);
+        }
+        old = f.graph;
+        f.graph = loaded;
+        for (uint32_t i = N; i < N + 300; i++) { /* and it goes on living */
+            test_rows_put(&f.rows, i, vectors + (size_t)i * DIM);
+            assert_int_equal(dp_hnsw_insert(f.graph, i), ORT_OK);
+        }
+        check_invariants(&f, N + 270);
+        dp_hnsw_free(old);
+        unmake(&f);
+    }
+    temp_remove(path, dir);
+}
+
+static size_t
+slurp(int dir, const char *name, unsigned char **out)
+{
+    struct stat st;
+    int fd = openat(dir, name, O_RDONLY);
+
+    assert_true(fd >= 0 && fstat(fd, &st) == 0);
+    *out = malloc((size_t)st.st_size);
+    assert_non_null(*out);
+    assert_int_equal(read(fd, *out, (size_t)st.st_size), st.st_size);
+    close(fd);
+    return (size_t)st.st_size;
+}
+
+static ort_err
+load_bytes(fixture *f, int dir, const unsigned char *bytes, size_t n)
+{
+    dp_hnsw_stamp read = {.owner = {7, 9}, .slot_end = 200};
+    dp_hnsw_config config = {.metric = DP_METRIC_EUCLID};
+    dp_hnsw *loaded = NULL;
+    int fd = openat(dir, "bad", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    ort_err err;
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, n), (ssize_t)n);
+    close(fd);
+    err = dp_hnsw_load(&loaded, &f->rows.view, &config, dir, "bad", &read, NULL);
+    assert_true((err == ORT_OK) == (loaded != NULL));
+    dp_hnsw_free(loaded);
+    return err;
+}
+
+/* A disk can change any bit and lose any tail. */
+static void
+every_damaged_file_is_refused(void **state)
+{
+    char path[64];
+    int dir = temp_dir(path);
+    unsigned char *bytes;
+    size_t n;
+    fixture f;
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, 200);
+    assert_int_equal(dp_hnsw_save(f.graph, dir, "graph", &stamp, NULL), ORT_OK);
+    n = slurp(dir, "graph", &bytes);
+    assert_int_equal(load_bytes(&f, dir, bytes, n), ORT_OK);
+    for (size_t i = 0; i < n; i += i < 200 ? 1 : 611) {
+        ort_err err;
+
+        bytes[i] ^= (unsigned char)(1U << (i % 8));
+        err = load_bytes(&f, dir, bytes, n);
+        assert_true(err == ORT_ECORRUPT || err == ORT_EVERSION);
+        bytes[i] ^= (unsigned char)(1U << (i % 8));
+    }
+    for (size_t i = 0; i < n; i += i < 200 ? 1 : 977) {
+        assert_int_equal(load_bytes(&f, dir, bytes, i), ORT_ECORRUPT);
+    }
+    free(bytes);
+    unmake(&f);
+    temp_remove(path, dir);
+}
+
+/* A file that is whole but another's must not be taken. */
+static void
+a_file_of_another_graph_is_refused(void **state)
+{
+    char path[64];
+    int dir = temp_dir(path);
+    dp_hnsw_stamp other = {.owner = {7, 10}};
+    dp_hnsw_stamp same = {.owner = {7, 9}};
+    dp_hnsw_stamp fewer = {.owner = {7, 9}, .slot_end = 100};
+    dp_hnsw_config right = {.metric = DP_METRIC_EUCLID};
+    dp_hnsw_config dot = {.metric = DP_METRIC_DOT};
+    dp_hnsw_config wider = {.metric = DP_METRIC_EUCLID, .m = 20};
+    dp_hnsw *loaded = NULL;
+    ort_diag diag;
+    fixture f;
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, 200);
+    assert_int_equal(dp_hnsw_load(&loaded, &f.rows.view, &right, dir, "graph", &same, &diag),
+                     ORT_ENOTFOUND);
+    assert_int_equal(dp_hnsw_save(f.graph, dir, "graph", &stamp, NULL), ORT_OK);
+    assert_int_equal(dp_hnsw_load(&loaded, &f.rows.view, &right, dir, "graph", &other, &diag),
+                     ORT_ESTALE);
+    assert_int_equal(dp_hnsw_load(&loaded, &f.rows.view, &dot, dir, "graph", &same, &diag),
+                     ORT_ESTALE);
+    assert_int_equal(dp_hnsw_load(&loaded, &f.rows.view, &wider, dir, "graph", &same, &diag),
+                     ORT_ESTALE);
+    assert_int_equal(dp_hnsw_load(&loaded, &f.rows.view, &right, dir, "graph", &fewer, &diag),
+                     ORT_ECORRUPT);
+    assert_null(loaded);
+    unmake(&f);
+    temp_remove(path, dir);
+}
+
+static void
+bounds_of_the_configuration(void **state)
+{
+    test_rows rows;
+    dp_hnsw *graph = NULL;
+    dp_hnsw_config too_many = {.m = DP_HNSW_M_MAX + 1};
+    dp_hnsw_config one = {.m = 1};
+    dp_hnsw_config codes = {.metric = DP_METRIC_MANHATTAN, .code = DP_CODE_INT8};
+
+    (void)state;
+    test_rows_init(&rows, DP_ELEM_F32, DIM, 10);
+    assert_int_equal(dp_hnsw_new(&graph, &rows.view, &too_many, NULL), ORT_EINVAL);
+    assert_int_equal(dp_hnsw_new(&graph, &rows.view, &one, NULL), ORT_EINVAL);
+    assert_int_equal(dp_hnsw_new(&graph, &rows.view, &codes, NULL), ORT_EINVAL);
+    rows.view.dim = 0;
+    assert_int_equal(dp_hnsw_new(&graph, &rows.view, &(dp_hnsw_config){.m = 0}, NULL), ORT_EINVAL);
+    assert_null(graph);
+    test_rows_fini(&rows);
+}
+
+/* A cancelled build keeps what it has and says so. */
+static void
+a_build_reports_and_can_be_cancelled(void **state)
+{
+    fixture f;
+    dp_hnsw_progress progress = {.cancel = true};
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, 100);
+    for (uint32_t i = 100; i < N; i++) {
+        test_rows_put(&f.rows, i, vectors + (size_t)i * DIM);
+    }
+    assert_int_equal(dp_hnsw_build(f.graph, 0, N, NULL, 1, &progress, NULL), ORT_EBUSY);
+    assert_int_equal(dp_hnsw_count(f.graph), 100);
+    progress.cancel = false;
+    assert_int_equal(dp_hnsw_build(f.graph, 0, N, NULL, 2, &progress, NULL), ORT_OK);
+    assert_int_equal(progress.done, N);
+    assert_int_equal(progress.total, N);
+    assert_int_equal(dp_hnsw_count(f.graph), N);
+    check_invariants(&f, N);
+    unmake(&f);
+}
+
+static int
+setup(void **state)
+{
+    (void)state;
+    vectors = test_clusters(2, 2 * N + QUERIES, DIM, 60, 0.7F);
+    queries = vectors + (size_t)2 * N * DIM;
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    (void)state;
+    free(vectors);
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_graphs_answer),
+        cmocka_unit_test(every_metric_finds_its_neighbours),
+        cmocka_unit_test(duplicates_leave_the_rest_reachable),
+        cmocka_unit_test(sorted_input_is_as_good_as_any),
+        cmocka_unit_test(filters_return_what_passes_and_find_it),
+        cmocka_unit_test(nothing_passes_nothing_comes),
+        cmocka_unit_test(deleted_slots_are_never_answered),
+        cmocka_unit_test(any_node_can_go_until_none_is_left),
+        cmocka_unit_test(replacing_all_points_twice_costs_no_recall_and_no_memory),
+        cmocka_unit_test(a_saved_graph_answers_as_before),
+        cmocka_unit_test(every_damaged_file_is_refused),
+        cmocka_unit_test(a_file_of_another_graph_is_refused),
+        cmocka_unit_test(bounds_of_the_configuration),
+        cmocka_unit_test(a_build_reports_and_can_be_cancelled),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
