@@ -142,12 +142,21 @@ ort_err dp_api__collection_patch(dp_call *call);
 ort_err dp_api__collection_delete(dp_call *call);
 ort_err dp_api__collection_exists(dp_call *call);
 
+/* indexes.c */
+ort_err dp_api__index_create(dp_call *call);
+ort_err dp_api__index_delete(dp_call *call);
+
+/* Writes the object `payload_schema` of a collection. */
+void dp_api__write_payload_schema(dp_call *call, const dp_schema *schema,
+                                  const dp_collection_info *info);
+
 /* aliases.c */
 ort_err dp_api__aliases_change(dp_call *call);
 ort_err dp_api__aliases_list(dp_call *call);
 ort_err dp_api__collection_aliases(dp_call *call);
 
 /* points_write.c */
+void dp_api__write_update_result(ort_jw *w, uint64_t operation_id, bool wait);
 ort_err dp_api__points_upsert(dp_call *call);
 ort_err dp_api__points_delete(dp_call *call);
 ort_err dp_api__payload_set(dp_call *call);

@@ -100,9 +100,7 @@ dp_api__collection_get(dp_call *call)
     ort_jw_u64(w, info.segments);
     ort_jw_key(w, "config");
     dp_schema_write_config(schema, w);
-    ort_jw_key(w, "payload_schema");
-    ort_jw_object(w);
-    ort_jw_object_end(w);
+    dp_api__write_payload_schema(call, schema, &info);
     ort_jw_key(w, "update_queue");
     ort_jw_object(w);
     ort_jw_key(w, "length");

@@ -3,8 +3,8 @@
 
 #include "api/api_internal.h"
 
-static void
-write_result(ort_jw *w, uint64_t operation_id, bool wait)
+void
+dp_api__write_update_result(ort_jw *w, uint64_t operation_id, bool wait)
 {
     ort_jw_object(w);
     ort_jw_key(w, "operation_id");
@@ -59,7 +59,7 @@ write_points(dp_call *call, dp_op_kind kind)
                       wait);
     }
     dp_op_free(op);
-    write_result(&call->w, result.operation_id, wait);
+    dp_api__write_update_result(&call->w, result.operation_id, wait);
     return err;
 }
 
@@ -124,7 +124,7 @@ apply_each(dp_call *call, dp_op **ops, size_t count, bool wait)
             unheard(dp_collection_apply(call->collection, ops[i],
                                         ort_http_req_deadline_ns(call->req), &result, &call->diag),
                     wait);
-        write_result(&call->w, result.operation_id, wait);
+        dp_api__write_update_result(&call->w, result.operation_id, wait);
     }
     ort_jw_array_end(&call->w);
     return err;

@@ -50,6 +50,9 @@ const ort_http_route dp_api__routes[] = {
     ROUTE(POST, "/collections/aliases", dp_api__aliases_change, MANAGE, STORES, REQUEST),
     ROUTE(GET, C "/aliases", dp_api__collection_aliases, ANY_SCOPE, 0, REQUEST),
 
+    ROUTE(PUT, C "/index", dp_api__index_create, MANAGE, STORES, REQUEST),
+    ROUTE(DELETE, C "/index/{field}", dp_api__index_delete, MANAGE, STORES, REQUEST),
+
     ROUTE(PUT, P, dp_api__points_upsert, WRITE, GROWS, WRITE),
     ROUTE(POST, P, dp_api__points_retrieve, READ, 0, REQUEST),
     ROUTE(GET, P "/{id}", dp_api__point_get, READ, 0, REQUEST),
@@ -71,8 +74,6 @@ const ort_http_route dp_api__routes[] = {
     ROUTE(POST, P "/search/batch", dp_api__search_batch, READ, 0, SEARCH),
 
     /* Known to clients, not built: a clear 501 rather than a 404 that looks like a wrong name. */
-    UNBUILT(PUT, C "/index", MANAGE),
-    UNBUILT(DELETE, C "/index/{field}", MANAGE),
     UNBUILT(POST, P "/query/groups", READ),
     UNBUILT(POST, P "/search/groups", READ),
     UNBUILT(POST, P "/search/matrix/pairs", READ),

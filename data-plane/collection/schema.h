@@ -59,6 +59,21 @@ ORT_NODISCARD ort_err dp_schema_decode(dp_schema **out, ort_json v, ort_diag *di
  * wal_config, quantization_config, and strict_mode_config and metadata when they were set. */
 void dp_schema_write_config(const dp_schema *schema, ort_jw *w);
 
+/* Declares an index of a payload field (a path), or with a value of type NONE takes it away; `old`
+ * is untouched. Filters need no index and give the same with it; it is what clients see as
+ * payload_schema. Declaring again replaces.
+ *
+ * ORT_EFORMAT: spec is neither a kind's name nor {"type": kind, ..}. ORT_EVALIDATE: an integer
+ * index with neither lookup nor range. ORT_EINVAL: a bad path. ORT_EBADREQ: over
+ * DP_SCHEMA_FIELDS_MAX. */
+#define DP_SCHEMA_FIELDS_MAX 256u
+ORT_NODISCARD ort_err dp_schema_set_field(dp_schema **out, const dp_schema *old, const char *field,
+                                          size_t len, ort_json spec, ort_diag *diag);
+
+/* The declared fields: {"field": {"data_type": "keyword", "params": {..}}}; NONE when there are
+ * none. Lives as long as the schema. */
+ort_json dp_schema_peek_fields(const dp_schema *schema);
+
 uint32_t dp_schema_vector_count(const dp_schema *schema);
 const dp_vector_schema *dp_schema_peek_vector(const dp_schema *schema, uint32_t i);
 

@@ -9,7 +9,8 @@
  *               {"name":"words","sparse":true,"params":{"modifier":"idf"}}],
  *    "params":{"shard_number":1,..},            as set, each of the rest too
  *    "hnsw_config":{..},"optimizers_config":{..},"wal_config":{..},"quantization_config":{..},
- *    "strict_mode_config":{..},"metadata":{..}} */
+ *    "strict_mode_config":{..},"metadata":{..},
+ *    "payload_schema":{"field":{"data_type":"keyword","params":{..}}}} */
 #ifndef DP_SCHEMA_INTERNAL_H
 #define DP_SCHEMA_INTERNAL_H
 #include "collection/schema.h"

@@ -644,6 +644,10 @@ dp_schema_patch(dp_schema **out, const dp_schema *old, ort_json body, ort_diag *
     }
     ort_jw_array_end(&s.w);
     err = err == ORT_OK ? put_settings(&s, body, ort_json_get(body, "params"), was) : err;
+    if (ort_json_given(dp_schema_peek_fields(old))) { /* changed by dp_schema_set_field() alone */
+        ort_jw_key(&s.w, "payload_schema");
+        ort_jw_value(&s.w, dp_schema_peek_fields(old));
+    }
     return finish(&s, out, err);
 }
 

@@ -72,6 +72,12 @@ ORT_NODISCARD ort_err dp_tenant_create_collection(dp_tenant *t, const char *name
 ORT_NODISCARD ort_err dp_tenant_patch_collection(dp_tenant *t, const char *name, size_t len,
                                                  ort_json body, ort_diag *diag);
 
+/* Declares an index of a payload field, or takes it away: see dp_schema_set_field().
+ * ORT_ENOTFOUND, and the errors of that. */
+ORT_NODISCARD ort_err dp_tenant_set_field(dp_tenant *t, const char *name, size_t len,
+                                          const char *field, size_t field_len, ort_json spec,
+                                          ort_diag *diag);
+
 /* Drops it and its aliases: gone from the catalog when this returns, from disk soon after.
  * *existed tells whether there was one; an alias is not followed. */
 ORT_NODISCARD ort_err dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len,

@@ -117,7 +117,8 @@ ort_file_read(int dir_fd, const char *name, size_t max_bytes, ort_buf *out, ort_
 {
     ort_err err = ORT_OK;
     struct stat st;
-    const int fd = ort_open_beneath(dir_fd, name, O_RDONLY, 0);
+    const int fd = dir_fd == AT_FDCWD ? open(name, O_RDONLY | O_CLOEXEC)
+                                      : ort_open_beneath(dir_fd, name, O_RDONLY, 0);
     if (fd < 0) {
         return ort_fail_errno(diag, errno == ENOENT ? ORT_ENOTFOUND : ORT_EIO, "open %s", name);
     }

@@ -27,8 +27,9 @@ ORT_NODISCARD ort_err ort_dir_make(int dir_fd, const char *name, ort_diag *diag)
 
 ORT_NODISCARD ort_err ort_dir_sync(int dir_fd, ort_diag *diag);
 
-/* Appends the content of a file to out. ORT_ENOTFOUND: no such file. ORT_ETOOBIG: over max_bytes.
- */
+/* Appends the content of a file to out. dir_fd AT_FDCWD: a path that the operator gave, absolute
+ * and through links as he likes; any other: beneath it, as ort_open_beneath(). ORT_ENOTFOUND: no
+ * such file. ORT_ETOOBIG: over max_bytes. */
 ORT_NODISCARD ort_err ort_file_read(int dir_fd, const char *name, size_t max_bytes, ort_buf *out,
                                     ort_diag *diag);
 

@@ -18,6 +18,7 @@ ort__pkg(ort_libcrypto libcrypto)
 ort__pkg(ort_curl libcurl)
 ort__pkg(ort_cyaml libcyaml)
 ort__pkg(ort_cmocka cmocka)
+ort__pkg(ort_yaml yaml-0.1)
 
 find_package(nng CONFIG REQUIRED)
 add_library(ort_nng INTERFACE)

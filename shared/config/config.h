@@ -73,6 +73,9 @@ void ort_config_fini(const ort_config_schema *schema, void *config);
  * live in files that keys point to). */
 void ort_config_dump(const ort_config_schema *schema, const void *config, FILE *stream);
 
+/* Writes the table of keys as Markdown: what docs/reference/config.md holds, word for word. */
+void ort_config_reference(const ort_config_schema *schema, FILE *stream);
+
 /* "ORTHANT_HTTP_THREADS" of a key. */
 #define ORT_CONFIG_ENV_BYTES 96
 void ort_config_env_name(const ort_config_key *key, char out[ORT_CONFIG_ENV_BYTES]);

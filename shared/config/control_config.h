@@ -24,8 +24,9 @@ typedef struct {
     } admin;
 
     struct {           /* hub.*: the side that nodes talk to */
-        char *listen;  /* NNG URL for hello, heartbeat, fetch: "tls+tcp://127.0.0.1:7400" */
-        char *publish; /* NNG URL for table pushes: "tls+tcp://127.0.0.1:7401" */
+        char *listen;  /* NNG URL where nodes join: "tls+tcp://127.0.0.1:7400" */
+        char *publish; /* NNG URL for table hints: "tls+tcp://127.0.0.1:7401" */
+        char *control; /* NNG URL for joined nodes: heartbeat, fetch: "tls+tcp://127.0.0.1:7402" */
         ort_config_strings names; /* host names and addresses in the hub's certificate */
         bool allow_plain;         /* plain tcp:// off loopback */
         uint32_t suspect_ms;      /* a node silent for this long is shown as suspect */

@@ -86,8 +86,9 @@ static void
 print(const char *name, uint64_t *us, size_t n)
 {
     qsort(us, n, sizeof *us, by_value);
-    printf(" %s_p50_ms=%.1f %s_p99_ms=%.1f %s_max_ms=%.1f", name, (double)us[n / 2] / 1000, name,
-           (double)us[(n * 99 - 1) / 100] / 1000, name, (double)us[n - 1] / 1000);
+    const size_t middle = n / 2, high = (n * 99 - 1) / 100;
+    printf(" %s_p50_ms=%.1f %s_p99_ms=%.1f %s_max_ms=%.1f", name, (double)us[middle] / 1000, name,
+           (double)us[high] / 1000, name, (double)us[n - 1] / 1000);
 }
 
 int
@@ -118,6 +119,8 @@ main(int argc, char **argv)
     }
     uint64_t *usable = calloc(rounds, sizeof *usable), *refused = calloc(rounds, sizeof *refused);
     if (usable == NULL || refused == NULL) {
+        free(usable);
+        free(refused);
         return 1;
     }
     bench_http_init(&b.admin, admin_url, admin_token);

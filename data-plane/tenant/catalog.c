@@ -1,0 +1,314 @@
+/* The catalog: one JSON file a tenant, replaced whole.
+ *
+ *   {"format": 1, "tenant": "<id>",
+ *    "collections": [{"id": "<id>", "name": "..", "schema": {..}, "clean": true,
+ *                     "points": n, "bytes": n, "disk_bytes": n}, ..],
+ *    "aliases": [{"name": "..", "collection": "<id>"}, ..]}
+ *
+ * "clean" is false on disk while a collection is open: after a crash its size is not known, and the
+ * tenant's first use opens it, so that quotas are exact from the first write on. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json_write.h"
+#include "base/log.h"
+#include "tenant/tenant_internal.h"
+
+#define FORMAT 1
+
+static const ort_log log_ = {"tenant"};
+
+void
+dp_tenant__path(const dp_tenant *t, const char *folder, const ort_collection_id *collection,
+                char out[DP_TENANT_PATH_BYTES])
+{
+    char tenant[ORT_ID_TEXT_BYTES], id[ORT_ID_TEXT_BYTES] = "";
+    ort_id_format(t->id.v, tenant);
+    if (collection != NULL) {
+        ort_id_format(collection->v, id);
+    }
+    snprintf(out, DP_TENANT_PATH_BYTES, "%s%s%s%s%s", tenant, folder[0] != '\0' ? "/" : "", folder,
+             id[0] != '\0' ? "/" : "", id);
+}
+
+static void
+encode_entry(ort_jw *w, const dp_entry *e)
+{
+    char id[ORT_ID_TEXT_BYTES];
+    ort_id_format(e->id.v, id);
+    ort_jw_object(w);
+    ort_jw_key(w, "id");
+    ort_jw_str(w, id);
+    ort_jw_key(w, "name");
+    ort_jw_str(w, e->name);
+    ort_jw_key(w, "schema");
+    dp_schema_encode(e->schema, w);
+    ort_jw_key(w, "clean");
+    ort_jw_bool(w, e->clean && e->state == DP_ENTRY_CLOSED);
+    ort_jw_key(w, "points");
+    ort_jw_u64(w, e->points);
+    ort_jw_key(w, "bytes");
+    ort_jw_u64(w, e->bytes);
+    ort_jw_key(w, "disk_bytes");
+    ort_jw_u64(w, e->disk_bytes);
+    ort_jw_object_end(w);
+}
+
+static void
+encode(const dp_tenant *t, ort_buf *out)
+{
+    char id[ORT_ID_TEXT_BYTES];
+    ort_jw w = {.buf = out};
+    ort_id_format(t->id.v, id);
+    ort_jw_object(&w);
+    ort_jw_key(&w, "format");
+    ort_jw_u64(&w, FORMAT);
+    ort_jw_key(&w, "tenant");
+    ort_jw_str(&w, id);
+    ort_jw_key(&w, "collections");
+    ort_jw_array(&w);
+    for (size_t i = 0; i < t->entry_count; i++) {
+        encode_entry(&w, t->entries[i]);
+    }
+    ort_jw_array_end(&w);
+    ort_jw_key(&w, "aliases");
+    ort_jw_array(&w);
+    for (size_t i = 0; i < t->aliases.count; i++) {
+        ort_id_format(t->aliases.items[i].collection.v, id);
+        ort_jw_object(&w);
+        ort_jw_key(&w, "name");
+        ort_jw_str(&w, t->aliases.items[i].name);
+        ort_jw_key(&w, "collection");
+        ort_jw_str(&w, id);
+        ort_jw_object_end(&w);
+    }
+    ort_jw_array_end(&w);
+    ort_jw_object_end(&w);
+}
+
+/* Makes tenants/<id> and its two folders. */
+static ort_err
+make_folders(dp_tenant *t, ort_diag *diag)
+{
+    char path[DP_TENANT_PATH_BYTES];
+    dp_tenant__path(t, "", NULL, path);
+    ort_err err = ort_dir_make(t->all->tenants_fd, path, diag);
+    const int fd =
+        err == ORT_OK ? ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0) : -1;
+    if (err == ORT_OK && fd < 0) {
+        err = ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path);
+    }
+    if (err == ORT_OK) {
+        err = ort_dir_make(fd, "collections", diag);
+    }
+    if (err == ORT_OK) {
+        err = ort_dir_make(fd, "indexes", diag);
+    }
+    ort_fd_close(fd);
+    return err;
+}
+
+ort_err
+dp_tenant__save(dp_tenant *t, ort_diag *diag)
+{
+    ort_buf text = {0};
+    char path[DP_TENANT_PATH_BYTES];
+    pthread_mutex_lock(&t->lock);
+    const bool deleted = t->deleted;
+    encode(t, &text);
+    pthread_mutex_unlock(&t->lock);
+
+    ort_err err =
+        deleted ? ort_fail(diag, ORT_EBUSY, "the tenant is being deleted") : ort_buf_check(&text);
+    if (err == ORT_OK) {
+        err = make_folders(t, diag);
+    }
+    if (err == ORT_OK) {
+        dp_tenant__path(t, "", NULL, path);
+        const int fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
+        err = fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path)
+                     : ort_file_replace(fd, "catalog.json", text.data, text.len, 0600, diag);
+        ort_fd_close(fd);
+    }
+    ort_buf_fini(&text);
+    return err;
+}
+
+static ort_err
+bad(ort_diag *diag, const char *what)
+{
+    return ort_fail(diag, ORT_ECORRUPT, "catalog.json: %s", what);
+}
+
+static bool
+read_id(ort_json v, uint64_t *out)
+{
+    size_t len = 0;
+    const char *text = ort_json_str(v, &len);
+    return text != NULL && ort_id_parse(text, len, out) == ORT_OK;
+}
+
+/* A copy of a JSON string without NULs inside; NULL: it is none, or memory ran out. */
+static char *
+copy_name(ort_json v)
+{
+    size_t len = 0;
+    const char *text = ort_json_str(v, &len);
+    return text != NULL && memchr(text, 0, len) == NULL ? strndup(text, len) : NULL;
+}
+
+static ort_err
+decode_entry(dp_tenant *t, ort_json v, ort_diag *diag)
+{
+    dp_entry *e = calloc(1, sizeof *e);
+    if (e == NULL) {
+        return ORT_ENOMEM;
+    }
+    ort_err err = ORT_OK;
+    e->name = copy_name(ort_json_get(v, "name"));
+    if (e->name == NULL || !read_id(ort_json_get(v, "id"), &e->id.v) ||
+        ort_json_bool(ort_json_get(v, "clean"), &e->clean) != ORT_OK ||
+        ort_json_u64(ort_json_get(v, "points"), &e->points) != ORT_OK ||
+        ort_json_u64(ort_json_get(v, "bytes"), &e->bytes) != ORT_OK ||
+        ort_json_u64(ort_json_get(v, "disk_bytes"), &e->disk_bytes) != ORT_OK ||
+        e->points > INT64_MAX / 4 || e->bytes > INT64_MAX / 4) {
+        err = bad(diag, "a collection is not as it is written");
+    } else {
+        err = dp_schema_decode(&e->schema, ort_json_get(v, "schema"), diag);
+    }
+    if (err == ORT_OK && t->entry_count == t->entry_cap) {
+        const size_t cap = t->entry_cap == 0 ? 8 : t->entry_cap * 2;
+        dp_entry **grown = realloc(t->entries, cap * sizeof(dp_entry *));
+        if (grown == NULL) {
+            err = ORT_ENOMEM;
+        } else {
+            t->entries = grown;
+            t->entry_cap = cap;
+        }
+    }
+    if (err != ORT_OK) {
+        dp_entry__free(e);
+        return err;
+    }
+    t->entries[t->entry_count++] = e;
+    return ORT_OK;
+}
+
+static ort_err
+decode(dp_tenant *t, ort_json root, ort_diag *diag)
+{
+    uint64_t format, owner;
+    ort_err err = ORT_OK;
+    if (ort_json_u64(ort_json_get(root, "format"), &format) != ORT_OK) {
+        return bad(diag, "no format");
+    }
+    if (format > FORMAT) {
+        return ort_fail(diag, ORT_EVERSION,
+                        "catalog.json: format %" PRIu64 ", this program reads %d", format, FORMAT);
+    }
+    if (!read_id(ort_json_get(root, "tenant"), &owner) || owner != t->id.v) {
+        return bad(diag, "it is another tenant's");
+    }
+    for (ort_json_iter it = ort_json_each(ort_json_get(root, "collections"));
+         err == ORT_OK && ort_json_step(&it);) {
+        err = decode_entry(t, it.value, diag);
+    }
+    for (ort_json_iter it = ort_json_each(ort_json_get(root, "aliases"));
+         err == ORT_OK && ort_json_step(&it);) {
+        size_t len = 0;
+        ort_collection_id id;
+        const char *name = ort_json_str(ort_json_get(it.value, "name"), &len);
+        if (name == NULL || !read_id(ort_json_get(it.value, "collection"), &id.v)) {
+            err = bad(diag, "an alias is not as it is written");
+        } else {
+            err = dp_alias__add(&t->aliases, name, len, id);
+        }
+    }
+    return err;
+}
+
+/* Moves the directories of one folder that no entry names to the trash: what a crash left of a
+ * collection that was being made or dropped. */
+static void
+sweep_orphans(dp_tenant *t, const char *folder)
+{
+    char path[DP_TENANT_PATH_BYTES];
+    dp_tenant__path(t, folder, NULL, path);
+    const int fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL) {
+        ort_fd_close(fd);
+        return;
+    }
+    for (struct dirent *d; (d = readdir(dir)) != NULL;) {
+        ort_collection_id id;
+        ort_diag diag = {""};
+        if (d->d_name[0] == '.' || (ort_id_parse(d->d_name, strlen(d->d_name), &id.v) == ORT_OK &&
+                                    dp_tenant__find_id(t, id) != NULL)) {
+            continue;
+        }
+        if (dp_tenants__trash(t->all, fd, d->d_name, &diag) != ORT_OK) {
+            ORT_LOG_WARN(&log_, "tenant.orphan", "path=%s/%s err=%s", path, d->d_name, diag.text);
+        }
+    }
+    closedir(dir);
+}
+
+/* Charges the tenant with what it has. Collections that were open when the process died are opened:
+ * that charges them. One that cannot be opened is charged with nothing. */
+static void
+recount(dp_tenant *t)
+{
+    for (size_t i = 0; i < t->entry_count; i++) {
+        const dp_entry *e = t->entries[i];
+        dp_collection *c;
+        ort_diag diag = {""};
+        if (e->clean) {
+            dp_quota_settle(t->quota, (dp_amount){0},
+                            (dp_amount){(int64_t)e->points, (int64_t)e->bytes});
+        } else if (dp_tenant_use(t, e->name, strlen(e->name), &c, &diag) == ORT_OK) {
+            dp_tenant_release(t, c);
+        }
+    }
+}
+
+ort_err
+dp_tenant__load(dp_tenant *t, ort_diag *diag)
+{
+    ort_buf text = {0};
+    ort_json_doc *doc = NULL;
+    char path[DP_TENANT_PATH_BYTES];
+    dp_tenant__path(t, "catalog.json", NULL, path);
+    ort_err err = ort_file_read(t->all->tenants_fd, path, DP_CATALOG_BYTES_MAX, &text, diag);
+    if (err == ORT_ENOTFOUND) {
+        err = ORT_OK;
+        goto done;
+    }
+    if (err == ORT_OK) {
+        err = ort_json_parse(&doc, text.data, text.len, (ort_json_limits){0}, diag);
+        err = err == ORT_EFORMAT ? ORT_ECORRUPT : err;
+    }
+    if (err == ORT_OK) {
+        err = decode(t, ort_json_root(doc), diag);
+    }
+    if (err != ORT_OK) {
+        char id[ORT_ID_TEXT_BYTES];
+        ort_id_format(t->id.v, id);
+        ort_diag_prefix(diag, "tenant %s", id);
+        goto done;
+    }
+    sweep_orphans(t, "collections");
+    sweep_orphans(t, "indexes");
+done:
+    ort_json_free(doc);
+    ort_buf_fini(&text);
+    if (err == ORT_OK) {
+        recount(t);
+    }
+    return err;
+}

@@ -1,0 +1,630 @@
+/* Collections of a tenant: create, change, drop, open on first use, close when idle. */
+#include <assert.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "tenant/tenant_internal.h"
+
+static const ort_log log_ = {"tenant"};
+
+void
+dp_entry__free(dp_entry *e)
+{
+    if (e != NULL) {
+        dp_schema_unref(e->schema);
+        free(e->name);
+        free(e);
+    }
+}
+
+/* Order of names: by bytes, then by length. */
+static int
+compare(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    const int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
+    return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
+}
+
+/* The place of a name among the sorted entries: where it is, or where it would go. */
+static size_t
+place_of(const dp_tenant *t, const char *name, size_t len)
+{
+    size_t low = 0, high = t->entry_count;
+    while (low < high) {
+        const size_t mid = low + (high - low) / 2;
+        const char *other = t->entries[mid]->name;
+        if (compare(other, strlen(other), name, len) < 0) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
+}
+
+dp_entry *
+dp_tenant__find(dp_tenant *t, const char *name, size_t len)
+{
+    const size_t at = place_of(t, name, len);
+    if (at == t->entry_count) {
+        return NULL;
+    }
+    const char *other = t->entries[at]->name;
+    return compare(other, strlen(other), name, len) == 0 ? t->entries[at] : NULL;
+}
+
+dp_entry *
+dp_tenant__find_id(dp_tenant *t, ort_collection_id id)
+{
+    for (size_t i = 0; i < t->entry_count; i++) {
+        if (t->entries[i]->id.v == id.v) {
+            return t->entries[i];
+        }
+    }
+    return NULL;
+}
+
+/* The entry of a collection's name or of an alias of it. */
+static dp_entry *
+resolve(dp_tenant *t, const char *name, size_t len)
+{
+    dp_entry *e = dp_tenant__find(t, name, len);
+    const dp_alias *alias = e == NULL ? dp_alias__find(&t->aliases, name, len) : NULL;
+    return alias != NULL ? dp_tenant__find_id(t, alias->collection) : e;
+}
+
+static ort_err
+insert_entry(dp_tenant *t, dp_entry *e)
+{
+    if (t->entry_count == t->entry_cap) {
+        const size_t cap = t->entry_cap == 0 ? 8 : t->entry_cap * 2;
+        dp_entry **grown = realloc(t->entries, cap * sizeof(dp_entry *));
+        if (grown == NULL) {
+            return ORT_ENOMEM;
+        }
+        t->entries = grown;
+        t->entry_cap = cap;
+    }
+    const size_t at = place_of(t, e->name, strlen(e->name));
+    memmove(t->entries + at + 1, t->entries + at, (t->entry_count - at) * sizeof(dp_entry *));
+    t->entries[at] = e;
+    t->entry_count++;
+    return ORT_OK;
+}
+
+static void
+remove_entry(dp_tenant *t, const dp_entry *e)
+{
+    for (size_t i = 0; i < t->entry_count; i++) {
+        if (t->entries[i] == e) {
+            memmove(t->entries + i, t->entries + i + 1,
+                    (t->entry_count - i - 1) * sizeof(dp_entry *));
+            t->entry_count--;
+            return;
+        }
+    }
+}
+
+/* --- create, change, drop --------------------------------------------------------------------- */
+
+/* Whether a collection of that name may be made; with t->lock held. */
+static ort_err
+check_new(dp_tenant *t, const char *name, size_t len, ort_diag *diag)
+{
+    if (t->deleted) {
+        return ort_fail(diag, ORT_EBUSY, "the tenant is being deleted");
+    }
+    if (dp_tenant__find(t, name, len) != NULL) {
+        return ort_fail(diag, ORT_EEXISTS, "Collection `%.*s` already exists!", (int)len, name);
+    }
+    if (dp_alias__find(&t->aliases, name, len) != NULL) {
+        return ort_fail(diag, ORT_EINVAL,
+                        "Can't create collection with name %.*s. Alias with the same name already "
+                        "exists",
+                        (int)len, name);
+    }
+    if (t->collections_max != 0 && t->entry_count >= t->collections_max) {
+        return ort_fail(diag, ORT_EQUOTA,
+                        "the tenant has %zu collections and its quota max_collections is %u",
+                        t->entry_count, t->collections_max);
+    }
+    return ORT_OK;
+}
+
+/* Makes collections/<id> or indexes/<id> beneath the tenant. */
+static ort_err
+make_folder(dp_tenant *t, const char *folder, ort_collection_id id, ort_diag *diag)
+{
+    char path[DP_TENANT_PATH_BYTES], name[ORT_ID_TEXT_BYTES];
+    dp_tenant__path(t, folder, NULL, path);
+    ort_id_format(id.v, name);
+    const int fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
+    const ort_err err = fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path)
+                               : ort_dir_make(fd, name, diag);
+    ort_fd_close(fd);
+    return err;
+}
+
+/* Renames what a collection has on disk into the trash. */
+static void
+trash_files(dp_tenant *t, ort_collection_id id)
+{
+    static const char *const folders[] = {"collections", "indexes"};
+    for (size_t i = 0; i < 2; i++) {
+        char path[DP_TENANT_PATH_BYTES], name[ORT_ID_TEXT_BYTES];
+        ort_diag diag = {""};
+        dp_tenant__path(t, folders[i], NULL, path);
+        ort_id_format(id.v, name);
+        const int fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
+        if (fd >= 0 && dp_tenants__trash(t->all, fd, name, &diag) != ORT_OK) {
+            /* The next load of this tenant finds it again: no catalog names it. */
+            ORT_LOG_WARN(&log_, "collection.trash", "path=%s/%s err=%s", path, name, diag.text);
+        }
+        ort_fd_close(fd);
+    }
+}
+
+/* Gives the tenant's quota back what a closed entry was charged; with t->lock held. */
+static void
+uncharge(dp_tenant *t, dp_entry *e)
+{
+    if (e->clean) {
+        dp_quota_settle(t->quota, (dp_amount){0},
+                        (dp_amount){-(int64_t)e->points, -(int64_t)e->bytes});
+        e->clean = false;
+    }
+}
+
+/* Puts an entry that has just left the catalog among the dropped; with t->lock held. ORT_ENOMEM:
+ * nothing changed. */
+static ort_err
+keep_dropped(dp_tenant *t, dp_entry *e)
+{
+    dp_entry **grown = realloc(t->dropped, (t->dropped_count + 1) * sizeof(dp_entry *));
+    if (grown == NULL) {
+        return ORT_ENOMEM;
+    }
+    t->dropped = grown;
+    t->dropped[t->dropped_count++] = e;
+    e->dropped = true;
+    return ORT_OK;
+}
+
+/* Takes a dropped entry that nobody uses, opens or closes out of the tenant: true, and the caller
+ * must bury() it once it has let t->lock go. */
+static bool
+take_dropped(dp_tenant *t, dp_entry *e)
+{
+    if (!e->dropped || e->uses > 0 || e->state == DP_ENTRY_OPENING ||
+        e->state == DP_ENTRY_CLOSING) {
+        return false;
+    }
+    for (size_t i = 0; i < t->dropped_count; i++) {
+        if (t->dropped[i] == e) {
+            t->dropped[i] = t->dropped[--t->dropped_count];
+            break;
+        }
+    }
+    if (e->failed_ms != 0) {
+        t->all->failed--;
+    }
+    uncharge(t, e);
+    return true;
+}
+
+/* Closes, trashes and frees such an entry; no lock is held. */
+static void
+bury(dp_tenant *t, dp_entry *e)
+{
+    dp_collection_close(e->collection);
+    trash_files(t, e->id);
+    dp_entry__free(e);
+}
+
+ort_err
+dp_tenant_create_collection(dp_tenant *t, const char *name, size_t len, dp_schema *schema,
+                            ort_diag *diag)
+{
+    ort_err err = dp_collection_name_check(name, len, diag);
+    if (err != ORT_OK) {
+        return err;
+    }
+    dp_entry *e = calloc(1, sizeof *e);
+    if (e == NULL || (e->name = strndup(name, len)) == NULL) {
+        free(e);
+        return ort_fail(diag, ORT_ENOMEM, "out of memory");
+    }
+    e->id.v = ort_id_random();
+    e->schema = dp_schema_ref(schema);
+    e->clean = true;
+    e->used_ms = ort_mono_ms();
+
+    pthread_mutex_lock(&t->change);
+    pthread_mutex_lock(&t->lock);
+    err = check_new(t, name, len, diag);
+    if (err == ORT_OK) {
+        err = insert_entry(t, e);
+    }
+    pthread_mutex_unlock(&t->lock);
+    if (err != ORT_OK) {
+        pthread_mutex_unlock(&t->change);
+        dp_entry__free(e);
+        return err;
+    }
+    /* The catalog first: directories without an entry would be swept as orphans, an entry without
+     * directories gets them when it is opened. */
+    err = dp_tenant__save(t, diag);
+    bool idle = false;
+    if (err != ORT_OK) {
+        pthread_mutex_lock(&t->lock);
+        if (keep_dropped(t, e) == ORT_OK) {
+            remove_entry(t, e);
+            idle = take_dropped(t, e);
+        }
+        pthread_mutex_unlock(&t->lock);
+    }
+    pthread_mutex_unlock(&t->change);
+    if (idle) {
+        bury(t, e);
+    }
+    return err;
+}
+
+/* What a change of schema is made of: makes the new one from the old. */
+typedef struct {
+    ort_json body;
+    const char *field; /* NULL: a patch; else a payload field */
+    size_t field_len;
+} schema_change;
+
+static ort_err
+make_schema(dp_schema **out, const dp_schema *old, const schema_change *change, ort_diag *diag)
+{
+    return change->field == NULL ? dp_schema_patch(out, old, change->body, diag)
+                                 : dp_schema_set_field(out, old, change->field, change->field_len,
+                                                       change->body, diag);
+}
+
+static ort_err
+change_schema(dp_tenant *t, const char *name, size_t len, const schema_change *change,
+              ort_diag *diag)
+{
+    dp_schema *fresh = NULL, *old = NULL;
+    ort_err err = ORT_OK;
+    pthread_mutex_lock(&t->change);
+    pthread_mutex_lock(&t->lock);
+    dp_entry *e = resolve(t, name, len);
+    if (e == NULL) {
+        err = ort_fail(diag, ORT_ENOTFOUND, "Collection `%.*s` doesn't exist!", (int)len, name);
+    } else {
+        old = dp_schema_ref(e->schema);
+    }
+    pthread_mutex_unlock(&t->lock);
+    if (err == ORT_OK) {
+        err = make_schema(&fresh, old, change, diag);
+    }
+    if (err == ORT_OK) {
+        /* t->change keeps the entry in the catalog; only its schema is replaced. */
+        pthread_mutex_lock(&t->lock);
+        dp_schema_unref(e->schema);
+        e->schema = dp_schema_ref(fresh);
+        pthread_mutex_unlock(&t->lock);
+        err = dp_tenant__save(t, diag);
+        pthread_mutex_lock(&t->lock);
+        if (err != ORT_OK) {
+            dp_schema_unref(e->schema);
+            e->schema = dp_schema_ref(old);
+        } else if (e->state == DP_ENTRY_OPEN) {
+            dp_collection_set_schema(e->collection, fresh);
+        }
+        pthread_mutex_unlock(&t->lock);
+    }
+    pthread_mutex_unlock(&t->change);
+    dp_schema_unref(fresh);
+    dp_schema_unref(old);
+    return err;
+}
+
+ort_err
+dp_tenant_patch_collection(dp_tenant *t, const char *name, size_t len, ort_json body,
+                           ort_diag *diag)
+{
+    const schema_change change = {.body = body};
+    return change_schema(t, name, len, &change, diag);
+}
+
+ort_err
+dp_tenant_set_field(dp_tenant *t, const char *name, size_t len, const char *field, size_t field_len,
+                    ort_json spec, ort_diag *diag)
+{
+    const schema_change change = {.body = spec, .field = field, .field_len = field_len};
+    return change_schema(t, name, len, &change, diag);
+}
+
+/* Undoes remove_entry() and keep_dropped(); the array still has the entry's room. */
+static void
+take_back(dp_tenant *t, dp_entry *e)
+{
+    for (size_t i = 0; i < t->dropped_count; i++) {
+        if (t->dropped[i] == e) {
+            t->dropped[i] = t->dropped[--t->dropped_count];
+            break;
+        }
+    }
+    e->dropped = false;
+    const ort_err err = insert_entry(t, e);
+    assert(err == ORT_OK);
+    (void)err;
+}
+
+ort_err
+dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len, bool *existed, ort_diag *diag)
+{
+    dp_alias_list rest = {0}, old = {0};
+    ort_err err = ORT_OK;
+    bool idle = false;
+    *existed = false;
+    pthread_mutex_lock(&t->change);
+    pthread_mutex_lock(&t->lock);
+    dp_entry *e = dp_tenant__find(t, name, len);
+    if (e != NULL) {
+        err = dp_alias__without(&t->aliases, e->id, &rest);
+    }
+    if (e != NULL && err == ORT_OK && (err = keep_dropped(t, e)) == ORT_OK) {
+        remove_entry(t, e);
+        old = t->aliases;
+        t->aliases = rest;
+        rest = (dp_alias_list){0};
+    }
+    pthread_mutex_unlock(&t->lock);
+    if (e != NULL && err == ORT_OK) {
+        err = dp_tenant__save(t, diag);
+        pthread_mutex_lock(&t->lock);
+        if (err != ORT_OK) {
+            /* There is room: the entry stood there a moment ago, and t->change is held. */
+            take_back(t, e);
+            rest = t->aliases;
+            t->aliases = old;
+            old = (dp_alias_list){0};
+        } else {
+            *existed = true;
+            idle = take_dropped(t, e);
+        }
+        pthread_mutex_unlock(&t->lock);
+    }
+    pthread_mutex_unlock(&t->change);
+    dp_alias__clear(&rest);
+    dp_alias__clear(&old);
+    if (idle) {
+        bury(t, e);
+    }
+    return err;
+}
+
+/* --- open, close ------------------------------------------------------------------------------ */
+
+/* Opens the files of an entry that is OPENING; no lock is held. */
+static ort_err
+open_files(dp_tenant *t, const dp_entry *e, dp_schema *schema, uint64_t points_max,
+           dp_collection **out, ort_diag *diag)
+{
+    char path[DP_TENANT_PATH_BYTES];
+    int data_fd = -1, index_fd = -1;
+    ort_err err = make_folder(t, "collections", e->id, diag);
+    if (err == ORT_OK) {
+        err = make_folder(t, "indexes", e->id, diag);
+    }
+    if (err == ORT_OK) {
+        dp_tenant__path(t, "collections", &e->id, path);
+        data_fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
+        err = data_fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path) : ORT_OK;
+    }
+    if (err == ORT_OK) {
+        dp_tenant__path(t, "indexes", &e->id, path);
+        index_fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
+        err = index_fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path) : ORT_OK;
+    }
+    if (err == ORT_OK) {
+        const dp_collection_config config = {.tenant = t->id,
+                                             .id = e->id,
+                                             .name = e->name,
+                                             .schema = schema,
+                                             .quota = t->quota,
+                                             .points_max = points_max};
+        err = dp_collection_open(out, data_fd, index_fd, &config, &t->all->config.collection, diag);
+    }
+    ort_fd_close(data_fd);
+    ort_fd_close(index_fd);
+    return err;
+}
+
+/* Marks the catalog on disk: from now on this collection's size is not what the catalog says. */
+static ort_err
+mark_open(dp_tenant *t, ort_diag *diag)
+{
+    pthread_mutex_lock(&t->change);
+    const ort_err err = dp_tenant__save(t, diag);
+    pthread_mutex_unlock(&t->change);
+    return err;
+}
+
+/* CLOSED -> OPENING -> OPEN, or back. t->lock is held, let go meanwhile, held again. */
+static ort_err
+open_entry(dp_tenant *t, dp_entry *e, ort_diag *diag)
+{
+    const uint64_t now = ort_mono_ms();
+    if (e->failed_ms != 0 && now - e->failed_ms < DP_TENANT_RETRY_MS) {
+        return ort_fail(diag, ORT_EBUSY, "%s", e->failure.text);
+    }
+    dp_collection *c = NULL;
+    dp_schema *schema = dp_schema_ref(e->schema);
+    const uint64_t points_max = t->points_per_collection_max;
+    const bool was_clean = e->clean;
+    e->state = DP_ENTRY_OPENING;
+    pthread_mutex_unlock(&t->lock);
+
+    ort_err err = was_clean ? mark_open(t, diag) : ORT_OK;
+    if (err == ORT_OK) {
+        err = open_files(t, e, schema, points_max, &c, diag);
+    }
+    pthread_mutex_lock(&t->lock);
+    if (e->failed_ms != 0) {
+        t->all->failed--;
+        e->failed_ms = 0;
+    }
+    if (err == ORT_OK) {
+        /* The open collection has charged its true size: the charge of the closed one goes. */
+        uncharge(t, e);
+        e->clean = false;
+        e->collection = c;
+        e->state = DP_ENTRY_OPEN;
+        if (e->schema != schema) { /* patched meanwhile */
+            dp_collection_set_schema(c, e->schema);
+        }
+        dp_collection_set_points_max(c, t->points_per_collection_max);
+    } else {
+        char id[ORT_ID_TEXT_BYTES], tenant[ORT_ID_TEXT_BYTES];
+        ort_id_format(e->id.v, id);
+        ort_id_format(t->id.v, tenant);
+        ORT_LOG_ERROR(&log_, "collection.open_failed", "tenant=%s collection=%s code=%s err=%s",
+                      tenant, id, ort_err_code(err), diag != NULL ? diag->text : "");
+        t->all->failed++;
+        e->failed_ms = ort_mono_ms();
+        (void)ort_fail(&e->failure, err, "Collection `%s` (shard %s) is not available: %.350s",
+                       e->name, id, diag != NULL ? diag->text : "");
+        if (diag != NULL) {
+            *diag = e->failure;
+        }
+        e->state = DP_ENTRY_CLOSED;
+        err = ORT_EBUSY;
+    }
+    pthread_cond_broadcast(&t->moved);
+    dp_schema_unref(schema);
+    return err;
+}
+
+ort_err
+dp_tenant_use(dp_tenant *t, const char *name, size_t len, dp_collection **out, ort_diag *diag)
+{
+    ort_err err = ORT_OK;
+    *out = NULL;
+    pthread_mutex_lock(&t->lock);
+    for (;;) {
+        dp_entry *e = t->deleted ? NULL : resolve(t, name, len);
+        if (e == NULL) {
+            err = ort_fail(diag, ORT_ENOTFOUND, "Collection `%.*s` doesn't exist!", (int)len, name);
+            break;
+        }
+        if (e->state == DP_ENTRY_OPEN) {
+            e->uses++;
+            e->used_ms = ort_mono_ms();
+            *out = e->collection;
+            break;
+        }
+        if (e->state == DP_ENTRY_CLOSED) {
+            err = open_entry(t, e, diag);
+            if (take_dropped(t, e)) {
+                pthread_mutex_unlock(&t->lock);
+                bury(t, e);
+                pthread_mutex_lock(&t->lock);
+            } else if (err != ORT_OK && !e->dropped) {
+                break;
+            }
+            continue; /* as it is called now, if it still is */
+        }
+        pthread_cond_wait(&t->moved, &t->lock);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return err;
+}
+
+void
+dp_tenant_release(dp_tenant *t, dp_collection *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    dp_entry *last = NULL;
+    pthread_mutex_lock(&t->lock);
+    for (size_t i = 0; i < t->entry_count + t->dropped_count; i++) {
+        dp_entry *e = i < t->entry_count ? t->entries[i] : t->dropped[i - t->entry_count];
+        if (e->collection == c) {
+            assert(e->uses > 0);
+            e->uses--;
+            e->used_ms = ort_mono_ms();
+            last = take_dropped(t, e) ? e : NULL;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&t->lock);
+    if (last != NULL) {
+        bury(t, last);
+    }
+}
+
+bool
+dp_tenant__close_entry(dp_tenant *t, dp_entry *e)
+{
+    if (e->state != DP_ENTRY_OPEN || e->uses > 0 || e->dropped) {
+        return false;
+    }
+    e->state = DP_ENTRY_CLOSING;
+    dp_collection *c = e->collection;
+    pthread_mutex_unlock(&t->lock);
+
+    dp_collection_info info;
+    dp_collection_get_info(c, &info);
+    /* Charged before the collection takes its own charge back: for a moment twice, never not. */
+    dp_quota_settle(t->quota, (dp_amount){0},
+                    (dp_amount){(int64_t)info.points, (int64_t)info.bytes});
+    dp_collection_close(c);
+
+    pthread_mutex_lock(&t->lock);
+    e->collection = NULL;
+    e->points = info.points;
+    e->bytes = info.bytes;
+    e->disk_bytes = info.disk_bytes;
+    e->clean = true;
+    e->state = DP_ENTRY_CLOSED;
+    pthread_cond_broadcast(&t->moved);
+    return true;
+}
+
+uint32_t
+dp_tenant__close_idle(dp_tenant *t, uint64_t before_ms)
+{
+    uint32_t closed = 0;
+    pthread_mutex_lock(&t->lock);
+    for (size_t i = 0; i < t->entry_count;) {
+        dp_entry *e = t->entries[i];
+        if (e->used_ms < before_ms && dp_tenant__close_entry(t, e)) {
+            closed++;
+            const bool gone = take_dropped(t, e);
+            if (gone) {
+                pthread_mutex_unlock(&t->lock);
+                bury(t, e);
+                pthread_mutex_lock(&t->lock);
+            }
+            i = 0; /* the lock was let go: the entries may be others */
+        } else {
+            i++;
+        }
+    }
+    pthread_mutex_unlock(&t->lock);
+    if (closed > 0) {
+        ort_diag diag = {""};
+        pthread_mutex_lock(&t->change);
+        if (dp_tenant__save(t, &diag) != ORT_OK) {
+            /* Then the next start counts these collections anew. */
+            ORT_LOG_WARN(&log_, "tenant.catalog", "err=%s", diag.text);
+        }
+        pthread_mutex_unlock(&t->change);
+    }
+    return closed;
+}

@@ -1,0 +1,144 @@
+/* data-plane/tenant/tenant_internal.h: what the files of this folder share.
+ *
+ * Locks, in order: all->lock (the map) -> t->change (one catalog change at a time, held over its
+ * fsync) -> t->lock (the tenant's state; never held over I/O). */
+#ifndef DP_TENANT_INTERNAL_H
+#define DP_TENANT_INTERNAL_H
+#include <pthread.h>
+
+#include "base/map.h"
+#include "tenant/tenant.h"
+
+/* How long a collection that could not be opened is answered from memory before it is tried again.
+ */
+#define DP_TENANT_RETRY_MS 2000
+
+#define DP_CATALOG_BYTES_MAX (64u << 20)
+
+typedef enum {
+    DP_ENTRY_CLOSED,
+    DP_ENTRY_OPENING, /* one thread works on it, the others wait on t->moved */
+    DP_ENTRY_OPEN,
+    DP_ENTRY_CLOSING,
+} dp_entry_state;
+
+/* A collection of the catalog. Guarded by t->lock.
+ *
+ *   CLOSED -> OPENING  dp_tenant_use()            OPENING -> OPEN, CLOSED  dp_tenant_use()
+ *   OPEN -> CLOSING    dp_tenant__close_entry()   CLOSING -> CLOSED        dp_tenant__close_entry()
+ */
+typedef struct {
+    ort_collection_id id;
+    char *name;
+    dp_schema *schema;
+    dp_entry_state state;
+    dp_collection *collection; /* OPEN and CLOSING */
+    uint32_t uses;             /* calls of dp_tenant_use() not yet released */
+    bool dropped;              /* out of the catalog, on t->dropped until its last use ends */
+    uint64_t used_ms;          /* when last */
+
+    /* Of the last clean close. `clean` false: the collection was open since (or is), so that after
+     * a crash nobody knows its size until it is opened. */
+    bool clean;
+    uint64_t points, bytes, disk_bytes;
+
+    ort_diag failure;   /* why it could not be opened, and */
+    uint64_t failed_ms; /* when; 0: it could */
+} dp_entry;
+
+typedef struct {
+    char *name;
+    ort_collection_id collection;
+} dp_alias;
+
+typedef struct {
+    dp_alias *items;
+    size_t count;
+} dp_alias_list;
+
+struct dp_tenant {
+    dp_tenants *all;
+    ort_tenant_id id;
+    _Atomic uint32_t refs; /* one is the map's */
+
+    pthread_mutex_t change;
+    pthread_mutex_t lock; /* guards all below but the meters */
+    pthread_cond_t moved; /* an entry changed its state */
+    bool loaded, deleted;
+    dp_entry **entries; /* sorted by name */
+    size_t entry_count, entry_cap;
+    dp_entry **dropped; /* still in use, opening or closing */
+    size_t dropped_count;
+    dp_alias_list aliases; /* sorted by name */
+    dp_quota *quota;       /* of open collections, and what the closed ones were charged */
+    uint32_t collections_max;
+    uint64_t points_per_collection_max;
+
+    _Atomic uint64_t requests, searches, writes, bytes_in, bytes_out;
+};
+
+struct dp_tenants {
+    dp_tenants_config config;
+    int data_fd, tenants_fd, trash_fd, lock_fd;
+    pthread_mutex_t lock; /* guards map, closing */
+    ort_map *map;         /* id -> dp_tenant */
+    bool closing;
+    bool sweep;          /* something was put into the trash */
+    pthread_cond_t wake; /* of the janitor */
+    pthread_t janitor;
+    bool janitor_runs;
+    _Atomic uint32_t failed; /* collections that could not be opened when last tried */
+};
+
+/* catalog.c */
+
+/* Reads the tenant's catalog into t (empty when there is none) and moves what no catalog names to
+ * the trash. Called once, with t->change held. */
+ORT_NODISCARD ort_err dp_tenant__load(dp_tenant *t, ort_diag *diag);
+
+/* Writes the catalog of now. With t->change held, t->lock not. Makes the tenant's directories. */
+ORT_NODISCARD ort_err dp_tenant__save(dp_tenant *t, ort_diag *diag);
+
+/* collections.c */
+dp_entry *dp_tenant__find(dp_tenant *t, const char *name, size_t len); /* t->lock held */
+dp_entry *dp_tenant__find_id(dp_tenant *t, ort_collection_id id);
+void dp_entry__free(dp_entry *entry);
+
+/* Closes an open entry that nobody uses; t->lock is held, is let go meanwhile, and is held again.
+ * The catalog is saved by the caller. false: it was not OPEN or is in use. */
+bool dp_tenant__close_entry(dp_tenant *t, dp_entry *entry);
+
+/* Closes every open collection of t that nobody uses and that was last used before `before_ms`;
+ * saves the catalog when any was. Returns how many. */
+uint32_t dp_tenant__close_idle(dp_tenant *t, uint64_t before_ms);
+
+/* aliases.c */
+dp_alias *dp_alias__find(const dp_alias_list *list, const char *name, size_t len);
+void dp_alias__clear(dp_alias_list *list);
+
+/* The aliases without those of one collection; ORT_ENOMEM: *out is empty. */
+ORT_NODISCARD ort_err dp_alias__without(const dp_alias_list *list, ort_collection_id id,
+                                        dp_alias_list *out);
+ORT_NODISCARD ort_err dp_alias__add(dp_alias_list *list, const char *name, size_t len,
+                                    ort_collection_id id);
+
+/* tenants.c */
+
+/* Renames beneath the data directory into the trash, durably; ORT_OK when it is not there.
+ * from_fd  the directory that holds it; synced too */
+ORT_NODISCARD ort_err dp_tenants__trash(dp_tenants *all, int from_fd, const char *path,
+                                        ort_diag *diag);
+
+/* A path beneath tenants/: "<id>", "<id>/catalog.json", "<id>/collections/<id>" ... */
+#define DP_TENANT_PATH_BYTES 80
+void dp_tenant__path(const dp_tenant *t, const char *folder, const ort_collection_id *collection,
+                     char out[DP_TENANT_PATH_BYTES]);
+
+/* tenant.c */
+ORT_NODISCARD ort_err dp_tenant__new(dp_tenant **out, dp_tenants *all, ort_tenant_id id,
+                                     ort_diag *diag);
+void dp_tenant__ref(dp_tenant *t);
+
+/* Loads the catalog if it is not loaded yet. */
+ORT_NODISCARD ort_err dp_tenant__ready(dp_tenant *t, ort_diag *diag);
+#endif /* DP_TENANT_INTERNAL_H */
