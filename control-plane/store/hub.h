@@ -11,7 +11,9 @@ typedef struct {
     uint64_t version; /* of the newest change this transaction sees */
     ort_hash head;    /* hash of that change's op-log record */
     int64_t created_at_ms;
-    bool bootstrapped; /* the first operator token has been made */
+    bool bootstrapped;                       /* the first operator token has been made */
+    char secrets_print[ORT_HASH_TEXT_BYTES]; /* tells which secret files belong here; "" before any
+                                              */
 } cp_hub;
 
 ORT_NODISCARD ort_err cp_hub_get(cp_tx *tx, cp_hub *out, ort_diag *diag);
@@ -21,4 +23,7 @@ ORT_NODISCARD ort_err cp_hub_bump_generation(cp_tx *tx, uint64_t at_least, uint6
                                              ort_diag *diag);
 
 ORT_NODISCARD ort_err cp_hub_set_bootstrapped(cp_tx *tx, ort_diag *diag);
+
+/* print: 64 hex digits that say nothing about the secrets but which they are. */
+ORT_NODISCARD ort_err cp_hub_set_secrets_print(cp_tx *tx, const char *print, ort_diag *diag);
 #endif /* CP_HUB_H */
