@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/api_internal.h"
+#include "api/query_internal.h"
 #include "base/limits.h"
 
 typedef struct {
@@ -25,12 +25,7 @@ write_record(void *ctx, size_t query, const dp_schema *schema, const dp_point_vi
     dp_point_id_write(w, view->id);
     const ort_err err = dp_point_write(view, schema, list->show, w, &list->call->diag);
     ort_jw_object_end(w);
-    if (err == ORT_OK && list->call->out.len > DP_API_ANSWER_BYTES_MAX) {
-        return ort_fail(&list->call->diag, ORT_EBADREQ,
-                        "the answer is larger than %u bytes: ask for fewer points or less of them",
-                        DP_API_ANSWER_BYTES_MAX);
-    }
-    return err;
+    return err == ORT_OK ? dp_api__check_answer_size(list->call) : err;
 }
 
 /* with_payload and with_vector(s) of a body. */

@@ -6,35 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/api_internal.h"
+#include "api/plan.h"
+#include "api/query_internal.h"
 #include "base/limits.h"
 
-/* One search and what to show of it. */
-typedef struct {
-    dp_query query;
-    dp_show show;
-    dp_filter *filter;
-    char *using_name;
-} search_ask;
-
-static void
-ask_fini(search_ask *ask)
+void
+dp_api__ask_fini(dp_api__ask *ask)
 {
     dp_vector_fini(&ask->query.vector);
     dp_show_fini(&ask->show);
     dp_filter_free(ask->filter);
     free(ask->using_name);
-}
-
-static ort_err
-unbuilt(dp_call *call, const char *what)
-{
-    return ort_fail(&call->diag, ORT_ENOTIMPL, "%s is not built yet", what);
+    *ask = (dp_api__ask){0};
 }
 
 /* A vector of a request; text that a model would have to read is a wrong request. */
 static ort_err
-parse_vector(dp_call *call, search_ask *ask, ort_json v)
+parse_vector(dp_call *call, dp_api__ask *ask, ort_json v)
 {
     const ort_err err = dp_vector_read(&ask->query.vector, v, &call->diag);
     ask->query.kind = DP_QUERY_NEAREST;
@@ -42,8 +30,8 @@ parse_vector(dp_call *call, search_ask *ask, ort_json v)
 }
 
 /* The value of `query`, or of its `nearest`: an id, or a vector in any of its forms. */
-static ort_err
-parse_nearest(dp_call *call, search_ask *ask, ort_json v)
+ort_err
+dp_api__ask_nearest(dp_call *call, dp_api__ask *ask, ort_json v)
 {
     const ort_json_type type = ort_json_type_of(v);
 
@@ -55,38 +43,21 @@ parse_nearest(dp_call *call, search_ask *ask, ort_json v)
     return parse_vector(call, ask, v);
 }
 
+/* `query` of a one-step request; the other forms are plan.c's. */
 static ort_err
-parse_query_member(dp_call *call, search_ask *ask, ort_json v)
+parse_query_member(dp_call *call, dp_api__ask *ask, ort_json v)
 {
-    static const char *const later[] = {"recommend", "discover", "context",
-                                        "order_by",  "fusion",   "rrf",
-                                        "formula",   "sample",   "relevance_feedback"};
-
     if (!ort_json_given(v)) {
         ask->query.kind = DP_QUERY_NONE;
         return ORT_OK;
     }
-    if (ort_json_type_of(v) != ORT_JSON_OBJECT) {
-        return parse_nearest(call, ask, v);
-    }
-    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
-        if (ort_json_given(ort_json_get(v, later[i]))) {
-            return ort_fail(&call->diag, ORT_ENOTIMPL, "query `%s` is not built yet", later[i]);
-        }
-    }
     const ort_json nearest = ort_json_get(v, "nearest");
-    if (ort_json_given(nearest)) {
-        if (ort_json_given(ort_json_get(v, "mmr"))) {
-            return unbuilt(call, "query `nearest` with `mmr`");
-        }
-        return parse_nearest(call, ask, nearest);
-    }
-    return parse_vector(call, ask, v);
+    return dp_api__ask_nearest(call, ask, ort_json_given(nearest) ? nearest : v);
 }
 
 /* Copies a name out of the document, which does not end its strings with NUL. */
-static ort_err
-parse_using(dp_call *call, search_ask *ask, const char *key, ort_json v)
+ort_err
+dp_api__ask_using(dp_call *call, dp_api__ask *ask, const char *key, ort_json v)
 {
     size_t len;
 
@@ -109,7 +80,7 @@ parse_using(dp_call *call, search_ask *ask, const char *key, ort_json v)
 }
 
 static ort_err
-parse_params(dp_call *call, search_ask *ask, ort_json params)
+parse_params(dp_call *call, dp_api__ask *ask, ort_json params)
 {
     const ort_json ef = ort_json_get(params, "hnsw_ef");
     uint64_t hnsw_ef = 0;
@@ -136,7 +107,7 @@ parse_params(dp_call *call, search_ask *ask, ort_json params)
 }
 
 static ort_err
-parse_threshold(dp_call *call, search_ask *ask, ort_json v)
+parse_threshold(dp_call *call, dp_api__ask *ask, ort_json v)
 {
     if (!ort_json_given(v)) {
         return ORT_OK;
@@ -148,7 +119,7 @@ parse_threshold(dp_call *call, search_ask *ask, ort_json v)
 }
 
 static ort_err
-parse_show(dp_call *call, search_ask *ask, ort_json body)
+parse_show(dp_call *call, dp_api__ask *ask, ort_json body)
 {
     ort_json vectors = ort_json_get(body, "with_vector");
     if (ort_json_type_of(vectors) == ORT_JSON_NONE) {
@@ -165,8 +136,8 @@ parse_show(dp_call *call, search_ask *ask, ort_json body)
 }
 
 /* What both forms have in common. */
-static ort_err
-parse_common(dp_call *call, search_ask *ask, ort_json body)
+ort_err
+dp_api__ask_common(dp_call *call, dp_api__ask *ask, ort_json body)
 {
     ort_err err = parse_params(call, ask, ort_json_get(body, "params"));
     if (err == ORT_OK) {
@@ -185,36 +156,24 @@ parse_common(dp_call *call, search_ask *ask, ort_json body)
     return err == ORT_OK ? parse_show(call, ask, body) : err;
 }
 
-/* {query, prefetch, using, filter, params, score_threshold, limit, offset, with_*, lookup_from} */
+/* {query, using, filter, params, score_threshold, limit, offset, with_*} */
 static ort_err
-parse_query(dp_call *call, search_ask *ask, ort_json body)
+parse_query(dp_call *call, dp_api__ask *ask, ort_json body)
 {
-    const ort_json prefetch = ort_json_get(body, "prefetch");
-
     ask->query.limit = 10;
-    if (ort_json_type_of(body) != ORT_JSON_OBJECT) {
-        return dp_call_bad_type(call, "searches", body, "struct QueryRequest");
-    }
-    if (ort_json_given(prefetch) &&
-        (ort_json_type_of(prefetch) != ORT_JSON_ARRAY || ort_json_count(prefetch) > 0)) {
-        return unbuilt(call, "query with `prefetch`");
-    }
-    if (ort_json_given(ort_json_get(body, "lookup_from"))) {
-        return unbuilt(call, "query with `lookup_from`");
-    }
     ort_err err = parse_query_member(call, ask, ort_json_get(body, "query"));
     if (err == ORT_OK) {
-        err = parse_using(call, ask, "using", ort_json_get(body, "using"));
+        err = dp_api__ask_using(call, ask, "using", ort_json_get(body, "using"));
     }
     if (err == ORT_OK) {
         err = dp_call_get_u64(call, body, "limit", &ask->query.limit);
     }
-    return err == ORT_OK ? parse_common(call, ask, body) : err;
+    return err == ORT_OK ? dp_api__ask_common(call, ask, body) : err;
 }
 
 /* The vector of a search: an array, or {name, vector}. */
 static ort_err
-parse_search_vector(dp_call *call, search_ask *ask, ort_json v)
+parse_search_vector(dp_call *call, dp_api__ask *ask, ort_json v)
 {
     if (!ort_json_given(v)) {
         return dp_call_missing(call, "vector");
@@ -227,13 +186,13 @@ parse_search_vector(dp_call *call, search_ask *ask, ort_json v)
         return ort_fail(&call->diag, ORT_EFORMAT,
                         "data did not match any variant of untagged enum NamedVectorStruct");
     }
-    const ort_err err = parse_using(call, ask, "vector.name", ort_json_get(v, "name"));
+    const ort_err err = dp_api__ask_using(call, ask, "vector.name", ort_json_get(v, "name"));
     return err == ORT_OK ? parse_vector(call, ask, inner) : err;
 }
 
 /* {vector, filter, params, limit | top, offset, with_*, score_threshold} */
-static ort_err
-parse_search(dp_call *call, search_ask *ask, ort_json body)
+ort_err
+dp_api__ask_search(dp_call *call, dp_api__ask *ask, ort_json body)
 {
     ort_json limit = ort_json_get(body, "limit");
 
@@ -250,14 +209,25 @@ parse_search(dp_call *call, search_ask *ask, ort_json body)
     if (err == ORT_OK && ort_json_u64(limit, &ask->query.limit) != ORT_OK) {
         err = dp_call_bad_type(call, "limit", limit, "usize");
     }
-    return err == ORT_OK ? parse_common(call, ask, body) : err;
+    return err == ORT_OK ? dp_api__ask_common(call, ask, body) : err;
 }
 
 /* --- answers --------------------------------------------------------------------------------- */
 
+ort_err
+dp_api__check_answer_size(dp_call *call)
+{
+    if (call->out.len > DP_API_ANSWER_BYTES_MAX) {
+        return ort_fail(&call->diag, ORT_EBADREQ,
+                        "the answer is larger than %u bytes: ask for fewer points or less of them",
+                        DP_API_ANSWER_BYTES_MAX);
+    }
+    return ORT_OK;
+}
+
 typedef struct {
     dp_call *call;
-    const search_ask *asks;
+    const dp_api__ask *asks;
     bool in_object; /* {"points":[..]} rather than [..] */
     size_t open;    /* the search whose list is being written */
 } score_list;
@@ -308,17 +278,12 @@ write_scored(void *ctx, size_t query, const dp_schema *schema, const dp_point_vi
     ort_jw_f32(w, view->score);
     const ort_err err = dp_point_write(view, schema, &list->asks[query].show, w, &list->call->diag);
     ort_jw_object_end(w);
-    if (err == ORT_OK && list->call->out.len > DP_API_ANSWER_BYTES_MAX) {
-        return ort_fail(&list->call->diag, ORT_EBADREQ,
-                        "the answer is larger than %u bytes: ask for fewer points or less of them",
-                        DP_API_ANSWER_BYTES_MAX);
-    }
-    return err;
+    return err == ORT_OK ? dp_api__check_answer_size(list->call) : err;
 }
 
 /* Asks the collection for all of them at once. */
 static ort_err
-answer(dp_call *call, search_ask *asks, size_t count, bool in_object)
+answer(dp_call *call, dp_api__ask *asks, size_t count, bool in_object)
 {
     score_list list = {.call = call, .asks = asks, .in_object = in_object};
     bool want_payload = false;
@@ -340,112 +305,168 @@ answer(dp_call *call, search_ask *asks, size_t count, bool in_object)
     return err;
 }
 
-typedef ort_err (*parse_fn)(dp_call *call, search_ask *ask, ort_json body);
-
 static ort_err
-run_one(dp_call *call, parse_fn parse, bool in_object)
+check_object(dp_call *call, ort_json body)
 {
-    ort_json body;
-    search_ask ask = {0};
-
-    ort_err err = dp_call_read_params(call);
-    if (err == ORT_OK) {
-        err = dp_call_body(call, false, &body);
-    }
-    if (err == ORT_OK) {
-        err = dp_call_use_collection(call);
-    }
-    if (err == ORT_OK) {
-        err = parse(call, &ask, body);
-    }
-    if (err == ORT_OK) {
-        err = answer(call, &ask, 1, in_object);
-    }
-    ask_fini(&ask);
-    return err;
+    return ort_json_type_of(body) == ORT_JSON_OBJECT
+               ? ORT_OK
+               : dp_call_bad_type(call, "searches", body, "a JSON object");
 }
 
+/* Parameters, body, collection: what all four calls begin with. */
 static ort_err
-parse_all(dp_call *call, parse_fn parse, ort_json searches, search_ask **out, size_t *count_out)
+begin(dp_call *call, ort_json *body)
 {
-    const uint32_t count = ort_json_count(searches);
+    ort_err err = dp_call_read_params(call);
+    if (err == ORT_OK) {
+        err = dp_call_body(call, false, body);
+    }
+    return err == ORT_OK ? dp_call_use_collection(call) : err;
+}
 
-    if (!ort_json_given(searches)) {
-        return dp_call_missing(call, "searches");
-    }
-    if (ort_json_type_of(searches) != ORT_JSON_ARRAY) {
-        return dp_call_bad_type(call, "searches", searches, "a sequence");
-    }
-    if (count > ORT_BATCH_QUERIES_MAX) {
-        return ort_fail(&call->diag, ORT_EBADREQ,
-                        "%u searches in one batch, at most %u are allowed", count,
-                        ORT_BATCH_QUERIES_MAX);
-    }
-    *out = calloc(count + 1u, sizeof **out);
-    if (*out == NULL) {
-        return ORT_ENOMEM;
-    }
-    *count_out = count;
-    size_t i = 0;
-    for (ort_json_iter it = ort_json_each(searches); ort_json_step(&it); i++) {
-        const ort_err err = parse(call, &(*out)[i], it.value);
-        if (err != ORT_OK) {
-            ort_diag_prefix(&call->diag, "searches[%zu]", i);
-            return err;
+/* One search of the new form, in as many steps as it needs. */
+static ort_err
+run_query(dp_call *call, ort_json body)
+{
+    if (dp_plan_needed(body)) {
+        dp_plan *plan = NULL;
+        ort_err err = dp_plan_parse(&plan, call, body);
+        if (err == ORT_OK) {
+            err = dp_plan_answer(call, plan);
         }
+        dp_plan_free(plan);
+        return err;
     }
-    return ORT_OK;
-}
-
-static ort_err
-run_batch(dp_call *call, parse_fn parse, bool in_object)
-{
-    ort_json body;
-    search_ask *asks = NULL;
-    size_t count = 0;
-
-    ort_err err = dp_call_read_params(call);
+    dp_api__ask ask = {0};
+    ort_err err = parse_query(call, &ask, body);
     if (err == ORT_OK) {
-        err = dp_call_body(call, false, &body);
+        err = answer(call, &ask, 1, true);
     }
-    if (err == ORT_OK) {
-        err = dp_call_use_collection(call);
-    }
-    if (err == ORT_OK) {
-        err = parse_all(call, parse, ort_json_get(body, "searches"), &asks, &count);
-    }
-    ort_jw_array(&call->w);
-    if (err == ORT_OK && count > 0) {
-        err = answer(call, asks, count, in_object);
-    }
-    ort_jw_array_end(&call->w);
-    for (size_t i = 0; i < count; i++) {
-        ask_fini(&asks[i]);
-    }
-    free(asks);
+    dp_api__ask_fini(&ask);
     return err;
 }
 
 ort_err
 dp_api__query(dp_call *call)
 {
-    return run_one(call, parse_query, true);
-}
-
-ort_err
-dp_api__query_batch(dp_call *call)
-{
-    return run_batch(call, parse_query, true);
+    ort_json body;
+    const ort_err err = begin(call, &body);
+    return err == ORT_OK ? run_query(call, body) : err;
 }
 
 ort_err
 dp_api__search(dp_call *call)
 {
-    return run_one(call, parse_search, false);
+    ort_json body;
+    dp_api__ask ask = {0};
+
+    ort_err err = begin(call, &body);
+    if (err == ORT_OK) {
+        err = dp_api__ask_search(call, &ask, body);
+    }
+    if (err == ORT_OK) {
+        err = answer(call, &ask, 1, false);
+    }
+    dp_api__ask_fini(&ask);
+    return err;
+}
+
+static ort_err
+check_searches(dp_call *call, ort_json searches)
+{
+    if (!ort_json_given(searches)) {
+        return dp_call_missing(call, "searches");
+    }
+    if (ort_json_type_of(searches) != ORT_JSON_ARRAY) {
+        return dp_call_bad_type(call, "searches", searches, "a sequence");
+    }
+    if (ort_json_count(searches) > ORT_BATCH_QUERIES_MAX) {
+        return ort_fail(&call->diag, ORT_EBADREQ,
+                        "%u searches in one batch, at most %u are allowed",
+                        ort_json_count(searches), ORT_BATCH_QUERIES_MAX);
+    }
+    return ORT_OK;
+}
+
+/* One step each: all together, so that exact ones are computed together. */
+static ort_err
+run_together(dp_call *call, ort_json searches, bool old_form)
+{
+    const uint32_t count = ort_json_count(searches);
+    dp_api__ask *asks = calloc(count + 1u, sizeof *asks);
+    size_t parsed = 0;
+    ort_err err = asks != NULL ? ORT_OK : ORT_ENOMEM;
+
+    for (ort_json_iter it = ort_json_each(searches); err == ORT_OK && ort_json_step(&it);
+         parsed++) {
+        err = check_object(call, it.value);
+        if (err == ORT_OK) {
+            err = old_form ? dp_api__ask_search(call, &asks[parsed], it.value)
+                           : parse_query(call, &asks[parsed], it.value);
+        }
+        if (err != ORT_OK) {
+            ort_diag_prefix(&call->diag, "searches[%zu]: ", parsed);
+        }
+    }
+    if (err == ORT_OK && count > 0) {
+        err = answer(call, asks, count, !old_form);
+    }
+    for (size_t i = 0; asks != NULL && i < count; i++) {
+        dp_api__ask_fini(&asks[i]);
+    }
+    free(asks);
+    return err;
+}
+
+/* Some need several steps: one after the other. */
+static ort_err
+run_one_by_one(dp_call *call, ort_json searches)
+{
+    ort_err err = ORT_OK;
+    size_t i = 0;
+    for (ort_json_iter it = ort_json_each(searches); err == ORT_OK && ort_json_step(&it); i++) {
+        err = check_object(call, it.value);
+        if (err == ORT_OK) {
+            err = run_query(call, it.value);
+        }
+        if (err != ORT_OK) {
+            ort_diag_prefix(&call->diag, "searches[%zu]: ", i);
+        }
+    }
+    return err;
+}
+
+static ort_err
+run_batch(dp_call *call, bool old_form)
+{
+    ort_json body;
+    bool several_steps = false;
+
+    ort_err err = begin(call, &body);
+    const ort_json searches = err == ORT_OK ? ort_json_get(body, "searches") : (ort_json){0};
+    if (err == ORT_OK) {
+        err = check_searches(call, searches);
+    }
+    if (err != ORT_OK) {
+        return err;
+    }
+    for (ort_json_iter it = ort_json_each(searches); ort_json_step(&it);) {
+        several_steps = several_steps || (!old_form && dp_plan_needed(it.value));
+    }
+    ort_jw_array(&call->w);
+    err = several_steps ? run_one_by_one(call, searches) : run_together(call, searches, old_form);
+    ort_jw_array_end(&call->w);
+    return err;
+}
+
+ort_err
+dp_api__query_batch(dp_call *call)
+{
+    return run_batch(call, false);
 }
 
 ort_err
 dp_api__search_batch(dp_call *call)
 {
-    return run_batch(call, parse_search, false);
+    return run_batch(call, true);
 }

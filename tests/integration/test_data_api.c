@@ -183,6 +183,111 @@ searches_old_and_new(void **state)
         "{\"query\":9}");
 }
 
+/* Prefetch, fusion, rescoring, diversity, examples: each on four points whose answer can be seen.
+ */
+static void
+queries_of_several_steps(void **state)
+{
+    (void)state;
+    ok("PUT", "/collections/c/points?wait=true",
+       "{\"points\":[{\"id\":1,\"vector\":[1,0,0,0],\"payload\":{\"g\":1}},"
+       "{\"id\":2,\"vector\":[0.9,0.1,0,0],\"payload\":{\"g\":1}},"
+       "{\"id\":3,\"vector\":[0.5,0.5,0,0],\"payload\":{\"g\":2}},"
+       "{\"id\":4,\"vector\":[0,1,0,0],\"payload\":{\"g\":2}}]}",
+       "completed");
+    /* By rank: 1 is first and last of two lists of four, 2 second and third ... */
+    ok("POST", "/collections/c/points/query",
+       "{\"prefetch\":[{\"query\":[1,0,0,0],\"limit\":2},{\"query\":[0.9,1,0,0],\"limit\":1}],"
+       "\"query\":{\"fusion\":\"rrf\"},\"limit\":2,\"with_payload\":true}",
+       "{\"result\":{\"points\":[{\"id\":1,\"version\":");
+    ok("POST", "/collections/c/points/query",
+       "{\"prefetch\":{\"query\":[1,0,0,0],\"limit\":3},\"query\":{\"fusion\":\"rrf\"},"
+       "\"score_threshold\":0.3}",
+       "\"score\":0.5},{\"id\":2,");
+    ok("POST", "/collections/c/points/query",
+       "{\"prefetch\":[{\"query\":[1,0,0,0]}],\"query\":{\"rrf\":{\"k\":60,\"weights\":[1.0]}},"
+       "\"limit\":1}",
+       "\"score\":0.016666668}");
+    ok("POST", "/collections/c/points/query",
+       "{\"prefetch\":[{\"query\":[1,0,0,0]},{\"query\":[0,1,0,0]}],\"query\":{\"fusion\":\"dbsf\"}"
+       ","
+       "\"limit\":1,\"filter\":{\"must\":{\"key\":\"g\",\"match\":{\"value\":2}}}}",
+       "{\"points\":[{\"id\":3,");
+    /* The prefetched points, in the order of another query. */
+    ok("POST", "/collections/c/points/query",
+       "{\"prefetch\":[{\"query\":[1,0,0,0],\"limit\":3}],\"query\":[0,1,0,0],\"limit\":1}",
+       "{\"points\":[{\"id\":3,");
+    /* 1 is nearest; 2 is nearly 1, so a diverse second is another. */
+    ok("POST", "/collections/c/points/query",
+       "{\"query\":{\"nearest\":[1,0.2,0,0],\"mmr\":{\"diversity\":0.7,\"candidates_limit\":4}},"
+       "\"limit\":2,\"with_payload\":false}",
+       "},{\"id\":4,");
+    ok("POST", "/collections/c/points/query",
+       "{\"query\":{\"recommend\":{\"positive\":[1],\"negative\":[4]}},\"limit\":1}",
+       "{\"points\":[{\"id\":2,");
+    ok("POST", "/collections/c/points/query/batch",
+       "{\"searches\":[{\"query\":[0,1,0,0],\"limit\":1},{\"prefetch\":{\"query\":[1,0,0,0]},"
+       "\"query\":{\"fusion\":\"rrf\"},\"limit\":1}]}",
+       "]},{\"points\":[{\"id\":1,");
+    bad(400, "A query is needed to merge the prefetches", "POST", "/collections/c/points/query",
+        "{\"prefetch\":{\"query\":[1,0,0,0]}}");
+    bad(400, "cannot apply Fusion without prefetches", "POST", "/collections/c/points/query",
+        "{\"query\":{\"fusion\":\"rrf\"}}");
+    bad(400, "", "POST", "/collections/c/points/query",
+        "{\"prefetch\":{\"query\":[1,0,0,0]},\"query\":{\"rrf\":{\"weights\":[1,2]}}}");
+    bad(422, "", "POST", "/collections/c/points/query",
+        "{\"query\":{\"nearest\":[1,0,0,0],\"mmr\":{\"diversity\":2}}}");
+    bad(422, "", "POST", "/collections/c/points/query",
+        "{\"query\":{\"recommend\":{\"negative\":[1]}}}");
+    bad(501, "Not implemented: ", "POST", "/collections/c/points/query",
+        "{\"query\":{\"context\":[]}}");
+}
+
+/* A tree of prefetches is bounded in width and depth, whatever it says. */
+static void
+prefetch_bombs_are_refused(void **state)
+{
+    (void)state;
+    ort_buf body = {0};
+    ort_buf_puts(&body, "{\"query\":{\"fusion\":\"rrf\"},\"prefetch\":[");
+    for (int i = 0; i < 500; i++) {
+        ort_buf_printf(&body, "%s{\"query\":[1,0,0,0],\"limit\":999999999}", i == 0 ? "" : ",");
+    }
+    ort_buf_puts(&body, "]}");
+    bad(400, "Bad request: ", "POST", "/collections/c/points/query", ort_buf_peek_cstr(&body));
+    ort_buf_clear(&body);
+    for (int i = 0; i < 60; i++) {
+        ort_buf_puts(&body, "{\"query\":[1,0,0,0],\"limit\":999999999,\"prefetch\":");
+    }
+    ort_buf_puts(&body, "null");
+    for (int i = 0; i < 60; i++) {
+        ort_buf_puts(&body, "}");
+    }
+    ok("POST", "/collections/c/points/query", ort_buf_peek_cstr(&body), "{\"points\":[{\"id\":1,");
+    ort_buf_fini(&body);
+}
+
+static void
+indexes_are_declared_and_shown(void **state)
+{
+    (void)state;
+    ok("PUT", "/collections/c/index?wait=true",
+       "{\"field_name\":\"city\",\"field_schema\":\"keyword\"}", "\"status\":\"completed\"");
+    ok("PUT", "/collections/c/index?wait=true",
+       "{\"field_name\":\"city\",\"field_schema\":{\"type\":\"keyword\",\"is_tenant\":true}}",
+       "\"status\":\"completed\"");
+    ok("GET", "/collections/c", NULL,
+       "\"payload_schema\":{\"city\":{\"data_type\":\"keyword\",\"params\":{\"type\":\"keyword\","
+       "\"is_tenant\":true},\"points\":1}}");
+    bad(400, "", "PUT", "/collections/c/index",
+        "{\"field_name\":\"city\",\"field_schema\":\"words\"}");
+    bad(400, "", "PUT", "/collections/c/index", "{\"field_schema\":\"keyword\"}");
+    bad(404, "", "PUT", "/collections/d/index", "{\"field_name\":\"a\",\"field_schema\":\"uuid\"}");
+    ok("DELETE", "/collections/c/index/city?wait=true", NULL, "completed");
+    ok("DELETE", "/collections/c/index/city?wait=true", NULL, "completed");
+    ok("GET", "/collections/c", NULL, "\"payload_schema\":{}");
+}
+
 static void
 payloads_are_set_overwritten_deleted_cleared(void **state)
 {
@@ -530,6 +635,9 @@ main(void)
         T(points_come_back_as_they_went_in),
         T(ids_of_every_right_kind),
         T(searches_old_and_new),
+        T(queries_of_several_steps),
+        T(prefetch_bombs_are_refused),
+        T(indexes_are_declared_and_shown),
         T(payloads_are_set_overwritten_deleted_cleared),
         T(a_batch_is_applied_in_order_or_not_at_all),
         T(columnar_upsert_and_delete_by_filter),

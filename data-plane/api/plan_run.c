@@ -1,0 +1,293 @@
+/* A tree of steps, run from its leaves; its points, read once at the end. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/plan_internal.h"
+
+/* --- filters that are pushed down ------------------------------------------------------------- */
+
+static void
+put_filters(ort_jw *w, const dp_plan__scope *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    put_filters(w, s->outer);
+    /* An empty filter constrains nothing, and is no condition. */
+    if (ort_json_count(s->at->filter) > 0) {
+        ort_jw_value(w, s->at->filter);
+    }
+}
+
+static void
+put_ids(ort_jw *w, const dp_found_list *ids)
+{
+    ort_jw_object(w);
+    ort_jw_key(w, "has_id");
+    ort_jw_array(w);
+    for (size_t i = 0; i < ids->count; i++) {
+        dp_point_id_write(w, ids->items[i].id);
+    }
+    ort_jw_array_end(w);
+    ort_jw_object_end(w);
+}
+
+/* All filters on the way here, and only these ids (where given), and none that the request names.
+ */
+static ort_err
+make_filter(dp_call *call, const dp_plan *plan, const dp_plan__scope *s, const dp_found_list *among,
+            dp_filter **out)
+{
+    ort_buf text = {0};
+    ort_jw w = {.buf = &text};
+
+    *out = NULL;
+    ort_jw_object(&w);
+    ort_jw_key(&w, "must");
+    ort_jw_array(&w);
+    put_filters(&w, s);
+    if (among != NULL) {
+        put_ids(&w, among);
+    }
+    ort_jw_array_end(&w);
+    if (plan->excluded.len > 0) {
+        ort_jw_key(&w, "must_not");
+        ort_jw_raw(&w, "[{\"has_id\":[", strlen("[{\"has_id\":["));
+        ort_buf_put(&text, plan->excluded.data, plan->excluded.len);
+        ort_buf_puts(&text, "]}]");
+    }
+    ort_jw_object_end(&w);
+    ort_err err = ort_buf_check(&text);
+    if (err == ORT_OK) {
+        err = dp_filter_parse_text(out, text.data, text.len, &call->diag);
+    }
+    ort_buf_fini(&text);
+    return err;
+}
+
+/* --- running ---------------------------------------------------------------------------------- */
+
+static ort_err
+collect_found(void *ctx, size_t query, const dp_schema *schema, const dp_point_view *view)
+{
+    (void)query;
+    (void)schema;
+    const dp_found found = {.id = view->id, .version = view->version, .score = view->score};
+    return dp_found_list_add(ctx, found);
+}
+
+/* Asks the collection with the step's own query; `want` points. */
+ort_err
+dp_plan__ask_collection(dp_call *call, const dp_plan *plan, const dp_plan__scope *s,
+                        const dp_query *query, const dp_found_list *among, uint64_t want,
+                        dp_found_list *out)
+{
+    dp_filter *filter = NULL;
+    dp_query q = *query;
+
+    ort_err err = make_filter(call, plan, s, among, &filter);
+    if (err == ORT_OK) {
+        q.filter = filter;
+        q.limit = dp_plan__bounded(want);
+        q.offset = 0;
+        q.exact = q.exact || among != NULL; /* a known handful: no graph can help */
+        err = dp_collection_query(call->collection, &q, 1, false, collect_found, out, &call->diag);
+    }
+    dp_filter_free(filter);
+    return err;
+}
+
+/* The step's vector in the schema; -1: none of that name (the collection says so in its words). */
+int
+dp_plan__vector_index(dp_call *call, const dp_plan__step *s)
+{
+    const char *name = s->ask.using_name != NULL ? s->ask.using_name : "";
+    dp_schema *schema = dp_collection_schema(call->collection);
+    const int i = dp_schema_find_vector(schema, name, strlen(name));
+    dp_schema_unref(schema);
+    return i;
+}
+
+/* --- the tree --------------------------------------------------------------------------------- */
+
+static ort_err run_step(dp_call *call, dp_plan *plan, const dp_plan__scope *s, uint64_t want,
+                        dp_found_list *out);
+
+/* Whether a larger score is better for what this step gives. */
+static bool
+scores_are_similarities(dp_call *call, const dp_plan__step *s)
+{
+    if (s->kind == DP_STEP_RRF || s->kind == DP_STEP_DBSF) {
+        return true;
+    }
+    const int column = dp_plan__vector_index(call, s);
+    if (column < 0) {
+        return true;
+    }
+    dp_schema *schema = dp_collection_schema(call->collection);
+    const dp_vector_schema *v = dp_schema_peek_vector(schema, (uint32_t)column);
+    const bool similarity =
+        v->sparse || (v->metric != DP_METRIC_EUCLID && v->metric != DP_METRIC_MANHATTAN);
+    dp_schema_unref(schema);
+    return similarity;
+}
+
+/* Fused scores are similarities whatever went in: distances count negative. */
+static ort_err
+fuse(dp_call *call, const dp_plan__step *s, dp_found_list *lists, dp_found_list *out)
+{
+    if (s->kind == DP_STEP_RRF) {
+        return dp_fuse_rrf(lists, s->prefetch_count, s->rrf_k, s->weights, out);
+    }
+    for (size_t l = 0; l < s->prefetch_count; l++) {
+        if (!scores_are_similarities(call, &s->prefetch[l])) {
+            for (size_t i = 0; i < lists[l].count; i++) {
+                lists[l].items[i].score = -lists[l].items[i].score;
+            }
+        }
+    }
+    return dp_fuse_dbsf(lists, s->prefetch_count, out);
+}
+
+/* Cuts a fused list: below the threshold, behind what is wanted. */
+static void
+cut(const dp_plan__step *s, uint64_t want, dp_found_list *list)
+{
+    size_t n = 0;
+    while (n < list->count && n < want &&
+           (!s->ask.query.has_threshold || list->items[n].score >= s->ask.query.score_threshold)) {
+        n++;
+    }
+    list->count = n;
+}
+
+static ort_err
+run_own(dp_call *call, dp_plan *plan, const dp_plan__scope *s, const dp_found_list *among,
+        uint64_t want, dp_found_list *out)
+{
+    switch (s->at->kind) {
+    case DP_STEP_MMR:
+        return dp_plan__run_mmr(call, plan, s, among, want, out);
+    case DP_STEP_RECOMMEND:
+        return dp_plan__run_recommend(call, plan, s, among, want, out);
+    default:
+        return dp_plan__ask_collection(call, plan, s, &s->at->ask.query, among, want, out);
+    }
+}
+
+static ort_err
+run_step(dp_call *call, dp_plan *plan, const dp_plan__scope *s, uint64_t want, dp_found_list *out)
+{
+    const dp_plan__step *at = s->at;
+    const size_t count = at->prefetch_count;
+    ort_err err = ORT_OK;
+
+    if (count == 0) {
+        return run_own(call, plan, s, NULL, want, out);
+    }
+    dp_found_list *lists = calloc(count, sizeof *lists);
+    if (lists == NULL) {
+        return ORT_ENOMEM;
+    }
+    for (size_t i = 0; err == ORT_OK && i < count; i++) {
+        const dp_plan__scope inner = {.outer = s, .at = &at->prefetch[i]};
+        err = run_step(call, plan, &inner, dp_plan__bounded(at->prefetch[i].ask.query.limit),
+                       &lists[i]);
+    }
+    if (err == ORT_OK && (at->kind == DP_STEP_RRF || at->kind == DP_STEP_DBSF)) {
+        err = fuse(call, at, lists, out);
+        cut(at, want, out);
+    } else if (err == ORT_OK) {
+        dp_found_list among = {0};
+        /* Fusing by rank is the shortest way to the set of them all. */
+        err = dp_fuse_rrf(lists, count, 2, NULL, &among);
+        if (err == ORT_OK && among.count > 0) {
+            err = run_own(call, plan, s, &among, want, out);
+        }
+        dp_found_list_fini(&among);
+    }
+    for (size_t i = 0; i < count; i++) {
+        dp_found_list_fini(&lists[i]);
+    }
+    free(lists);
+    return err;
+}
+
+/* --- the answer ------------------------------------------------------------------------------- */
+
+typedef struct {
+    dp_call *call;
+    const dp_show *show;
+    const dp_found *at, *end;
+} shown_list;
+
+/* Points come back in the order asked, some gone meanwhile. */
+static ort_err
+write_found(void *ctx, size_t query, const dp_schema *schema, const dp_point_view *view)
+{
+    shown_list *list = ctx;
+    ort_jw *w = &list->call->w;
+    (void)query;
+
+    while (list->at < list->end && !ort_point_id_eq(list->at->id, view->id)) {
+        list->at++;
+    }
+    if (list->at == list->end) {
+        return ORT_EINTERNAL;
+    }
+    ort_jw_object(w);
+    ort_jw_key(w, "id");
+    dp_point_id_write(w, view->id);
+    ort_jw_key(w, "version");
+    ort_jw_u64(w, view->version);
+    ort_jw_key(w, "score");
+    ort_jw_f32(w, list->at->score);
+    const ort_err err = dp_point_write(view, schema, list->show, w, &list->call->diag);
+    ort_jw_object_end(w);
+    return err == ORT_OK ? dp_api__check_answer_size(list->call) : err;
+}
+
+static ort_err
+write_points(dp_call *call, const dp_show *show, const dp_found *found, size_t count)
+{
+    shown_list list = {.call = call, .show = show, .at = found, .end = found + count};
+    ort_point_id *ids = calloc(count + 1, sizeof *ids);
+
+    if (ids == NULL) {
+        return ORT_ENOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = found[i].id;
+    }
+    ort_jw_object(&call->w);
+    ort_jw_key(&call->w, "points");
+    ort_jw_array(&call->w);
+    const ort_err err = count == 0
+                            ? ORT_OK
+                            : dp_collection_retrieve(call->collection, ids, count,
+                                                     dp_payload_selector_wants(&show->payload),
+                                                     write_found, &list, &call->diag);
+    ort_jw_array_end(&call->w);
+    ort_jw_object_end(&call->w);
+    free(ids);
+    return err;
+}
+
+ort_err
+dp_plan_answer(dp_call *call, dp_plan *plan)
+{
+    const dp_plan__scope root = {.at = &plan->root};
+    const dp_query *q = &plan->root.ask.query;
+    dp_found_list found = {0};
+    const uint64_t offset = dp_plan__bounded(q->offset);
+    const uint64_t want = dp_plan__bounded(dp_plan__bounded(q->limit) + offset);
+
+    ort_err err = run_step(call, plan, &root, want, &found);
+    if (err == ORT_OK) {
+        const size_t from = offset < found.count ? (size_t)offset : found.count;
+        const size_t count = found.count - from < q->limit ? found.count - from : (size_t)q->limit;
+        err = write_points(call, &plan->root.ask.show, found.items + from, count);
+    }
+    dp_found_list_fini(&found);
+    return err;
+}
