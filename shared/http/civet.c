@@ -322,7 +322,6 @@ ort_http__wire_start(ort_http_server *server, ort_diag *diag)
         .begin_request = on_request,
         .http_error = on_http_error,
         .log_message = on_log,
-        .log_access = on_log,
         .init_connection = on_connection,
         .connection_closed = on_connection_closed,
     };

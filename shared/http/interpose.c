@@ -2,7 +2,7 @@
  *
  * The dynamic linker looks for a symbol in the executable first, so that a function defined here is
  * called by libcivetweb.so in place of glibc's. It is the only way to change these two habits of
- * the Debian build (docs/adr/0020-civetweb-behind-our-own-front.md):
+ * the Debian build (docs/adr/0021-two-interposed-calls-and-a-tls-shim.md):
  *
  * - pthread_attr_setstacksize: workers get 100 KiB, which a nested JSON body of 1,000 levels or one
  *   large frame overruns. Whoever asks for less than 1 MiB gets 1 MiB; only pages that are touched
@@ -21,7 +21,11 @@
 #include "base/clock.h"
 #include "http_internal.h"
 
+#ifdef ORT_TSAN /* keeps its own state of a thread on the thread's stack */
+#define STACK_BYTES_MIN ((size_t)4 << 20)
+#else
 #define STACK_BYTES_MIN ((size_t)1 << 20)
+#endif
 
 static _Thread_local uint64_t io_deadline_ns;
 

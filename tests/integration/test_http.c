@@ -1081,6 +1081,31 @@ dispatch_runs_a_request_without_a_connection(void **state)
     assert_int_equal(ort_http_dispatch(server, &m, &answer, NULL), ORT_EINVAL);
 }
 
+static void
+open_connections_are_counted(void **state)
+{
+    ort_http_stats before, with, after;
+    int fds[5];
+
+    (void)state;
+    usleep(100000);
+    ort_http_server_stats(server, &before);
+    for (int i = 0; i < 5; i++) {
+        fds[i] = dial();
+        say(fds[i], "GET / HTTP/1.1\r\n" HOST "\r\n");
+        expect(hear(fds[i], 1000), 200, false);
+    }
+    ort_http_server_stats(server, &with);
+    assert_int_equal(with.connections, before.connections + 5);
+    assert_int_equal(with.in_flight, 0);
+    for (int i = 0; i < 5; i++) {
+        close(fds[i]);
+    }
+    usleep(200000);
+    ort_http_server_stats(server, &after);
+    assert_int_equal(after.connections, before.connections);
+}
+
 /* Every request is seen by done exactly once, however it ended. */
 static void
 done_sees_every_request_once(void **state)
@@ -1140,6 +1165,7 @@ main(void)
         cmocka_unit_test(new_refuses_what_cannot_work),
         cmocka_unit_test(a_taken_port_is_named),
         cmocka_unit_test(dispatch_runs_a_request_without_a_connection),
+        cmocka_unit_test(open_connections_are_counted),
         cmocka_unit_test(done_sees_every_request_once),
     };
     const struct CMUnitTest alone[] = {
