@@ -46,8 +46,8 @@ typedef struct {
  * without a control plane: the node then serves what it has. Not joined yet: dials join_url until
  * it is.
  *
- * ORT_ECORRUPT  credential damaged: needs an operator. A damaged table is not an error: it is set
- *               aside, logged and fetched again.
+ * ORT_ECORRUPT  credential damaged: needs an operator. A damaged table, or one older than
+ *               the watermark, is not an error: it is logged, not served, and fetched again.
  * ORT_EINVAL    neither a credential nor join_url and join_token; options out of bounds
  * ORT_EIO, ORT_ENOMEM, ORT_EBUSY  *out is NULL */
 ORT_NODISCARD ort_err dp_agent_start(dp_agent **out, dp_routes *routes,
@@ -106,7 +106,8 @@ void dp_agent_stats_get(dp_agent *agent, dp_agent_stats *out);
  * runs). ORT_EBUSY: not joined yet. */
 ORT_NODISCARD ort_err dp_agent_tls(dp_agent *agent, ort_tls *out);
 
-/* Offers a table from anywhere as if it had been fetched; for tests and tools.
+/* Offers a table from anywhere as if it had been fetched, on the caller's thread (owner callbacks
+ * too); for tests and tools. ORT_EBUSY: not joined yet.
  * ORT_OK: applied, or a duplicate. Else refused, counted, and *why_out (may be NULL) says why. */
 ORT_NODISCARD ort_err dp_agent_offer(dp_agent *agent, const void *envelope, size_t n,
                                      dp_refused *why_out, ort_diag *diag);

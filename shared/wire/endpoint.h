@@ -87,7 +87,9 @@ ORT_NODISCARD ort_err ort_req_open(ort_req **out, const ort_req_options *options
 ORT_NODISCARD ort_err ort_req_call(ort_req *req, const void *request, size_t n, uint32_t timeout_ms,
                                    ort_buf *reply, ort_diag *diag);
 
-/* Calls in flight end with ORT_EIO; waits for them, and frees. */
+/* Calls in flight end with ORT_EIO, and every later one at once. From any thread. */
+void ort_req_stop(ort_req *req);
+/* Stops, waits for the calls in flight, and frees. NULL is fine. */
 void ort_req_close(ort_req *req);
 
 /* ---- shouting and listening: messages may be lost; the newest are kept ---- */

@@ -12,9 +12,6 @@
 
 #define RESEND_MS 2000u
 
-/* How often close tries to end calls: one may have been between two operations the time before. */
-#define ABORT_EVERY_NS UINT64_C(10000000)
-
 typedef struct call call;
 struct call {
     nng_aio *aio;
@@ -24,7 +21,7 @@ struct call {
 struct ort_req {
     nng_socket socket;
     _Atomic uint32_t pipes;
-    pthread_mutex_t lock; /* guards what follows; nothing is called under it but nng_aio_abort() */
+    pthread_mutex_t lock; /* guards what follows; under it NNG operations begin and are aborted */
     pthread_cond_t idle;
     bool closing;
     call *calls; /* in flight */
@@ -100,25 +97,39 @@ left_ms(uint64_t deadline)
     return now < deadline ? (nng_duration)(deadline - now) : 1;
 }
 
+/* Starts one operation, unless the end has come: under the lock, so that an abort finds it either
+ * not begun, and it never begins, or begun, and ends it. */
+static int
+run_one(ort_req *req, nng_ctx ctx, nng_aio *aio, void (*operation)(nng_ctx, nng_aio *),
+        uint64_t deadline)
+{
+    nng_aio_set_timeout(aio, left_ms(deadline));
+    pthread_mutex_lock(&req->lock);
+    const bool open = !req->closing;
+    if (open) {
+        operation(ctx, aio);
+    }
+    pthread_mutex_unlock(&req->lock);
+    if (!open) {
+        return NNG_ECLOSED;
+    }
+    nng_aio_wait(aio);
+    return nng_aio_result(aio);
+}
+
 /* Sends and only then receives. Waiting for the send matters: cancelling a receive while its send
  * is pending crashes NNG 1.5.2 (its issue 1702). */
 static int
-exchange(nng_ctx ctx, nng_aio *aio, nng_msg *msg, uint64_t deadline, nng_msg **reply)
+exchange(ort_req *req, nng_ctx ctx, nng_aio *aio, nng_msg *msg, uint64_t deadline, nng_msg **reply)
 {
     nng_aio_set_msg(aio, msg);
-    nng_aio_set_timeout(aio, left_ms(deadline));
-    nng_ctx_send(ctx, aio);
-    nng_aio_wait(aio);
-    int rv = nng_aio_result(aio);
+    int rv = run_one(req, ctx, aio, nng_ctx_send, deadline);
     if (rv != 0) {
         nng_msg_free(msg); /* NNG owns a message only after a send succeeds */
         return rv;
     }
     nng_aio_set_msg(aio, NULL);
-    nng_aio_set_timeout(aio, left_ms(deadline));
-    nng_ctx_recv(ctx, aio);
-    nng_aio_wait(aio);
-    rv = nng_aio_result(aio);
+    rv = run_one(req, ctx, aio, nng_ctx_recv, deadline);
     if (rv == 0) {
         *reply = nng_aio_get_msg(aio);
     }
@@ -155,7 +166,7 @@ ort_req_call(ort_req *req, const void *request, size_t n, uint32_t timeout_ms, o
         nng_msg_free(msg);
     }
     if (rv == 0) {
-        rv = exchange(ctx, c.aio, msg, deadline, &answer);
+        rv = exchange(req, ctx, c.aio, msg, deadline, &answer);
         nng_ctx_close(ctx);
     }
     if (rv != 0) {
@@ -170,6 +181,24 @@ ort_req_call(ort_req *req, const void *request, size_t n, uint32_t timeout_ms, o
     return err;
 }
 
+/* Under the lock. */
+static void
+abort_calls(ort_req *req)
+{
+    req->closing = true;
+    for (call *c = req->calls; c != NULL; c = c->next) {
+        nng_aio_abort(c->aio, NNG_ECLOSED);
+    }
+}
+
+void
+ort_req_stop(ort_req *req)
+{
+    pthread_mutex_lock(&req->lock);
+    abort_calls(req);
+    pthread_mutex_unlock(&req->lock);
+}
+
 void
 ort_req_close(ort_req *req)
 {
@@ -177,12 +206,9 @@ ort_req_close(ort_req *req)
         return;
     }
     pthread_mutex_lock(&req->lock);
-    req->closing = true;
+    abort_calls(req);
     while (req->calls != NULL) {
-        for (call *c = req->calls; c != NULL; c = c->next) {
-            nng_aio_abort(c->aio, NNG_ECLOSED);
-        }
-        (void)ort_cond_wait_until(&req->idle, &req->lock, ort_mono_ns() + ABORT_EVERY_NS);
+        pthread_cond_wait(&req->idle, &req->lock);
     }
     pthread_mutex_unlock(&req->lock);
     nng_close(req->socket);

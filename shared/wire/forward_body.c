@@ -240,5 +240,6 @@ void
 ort_forward_reply_fini(ort_forward_reply *m)
 {
     free(m->arena);
+    free(m->owned);
     *m = (ort_forward_reply){0};
 }

@@ -235,7 +235,7 @@ typedef struct {
 #define ORT_FORWARD_HOPS_MAX 1u             /* a forwarded request is never forwarded again */
 
 /* Encode: everything is borrowed. Decode: texts and headers live in `arena`, body is borrowed from
- * the frame; fini frees the arena. */
+ * the frame; fini frees the arena (and `owned`, where a caller put the frame's memory there). */
 typedef struct {
     uint32_t hops;       /* 1 on the wire: set by the one node that forwards */
     uint32_t timeout_ms; /* what is left of the request's time */
@@ -262,6 +262,7 @@ typedef struct {
     const char *body;
     size_t body_len;
     char *arena;
+    char *owned;
 } ort_forward_reply;
 
 ORT_NODISCARD ort_err ort_forward_reply_encode(const ort_forward_reply *m, ort_buf *body);
