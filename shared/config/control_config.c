@@ -63,20 +63,25 @@ static const ort_config_key keys[] = {
          "Origins whose pages may call the interface; empty: none."),
     STRING("admin.console_dir", admin.console_dir, "", 0, PATH_MAX_,
            "Directory of the built console; empty: none is served."),
+    STRING(
+        "admin.bootstrap_token_file", admin.bootstrap_token_file, "", 0, PATH_MAX_,
+        "File (0600) that the first start writes the first operator's token to, besides standard "
+        "output; empty: none."),
 
     STRING("hub.listen", hub.listen, "tls+tcp://127.0.0.1:7400", 1, URL_MAX_,
            "NNG URL where nodes join."),
     STRING("hub.publish", hub.publish, "tls+tcp://127.0.0.1:7401", 1, URL_MAX_,
            "NNG URL where table hints are published."),
-    STRING("hub.control", hub.control, "tls+tcp://127.0.0.1:7402", 1, URL_MAX_,
-           "NNG URL where joined nodes send heartbeats and fetch tables."),
+    STRING("hub.control", hub.control, "", 0, URL_MAX_,
+           "NNG URL where joined nodes send heartbeats and fetch tables; empty: `hub.listen`, two "
+           "ports on."),
     LIST("hub.names", hub.names, "localhost,127.0.0.1", 1, 64,
-         "Host names and addresses in the hub's certificate."),
+         "Where the hub listens on every address: nodes are told to dial the first of these."),
     BOOL("hub.allow_plain", hub.allow_plain, "false",
-         "Take plain tcp:// also on an address that is not loopback."),
+         "Take plain tcp:// and ipc:// for the hub's URLs, tcp:// on loopback only."),
     NUMBER("hub.suspect_ms", hub.suspect_ms, "3000", 500, 3600000, "ms",
            "A node that is silent for this long is shown as suspect."),
-    NUMBER("hub.dead_ms", hub.dead_ms, "15000", 1000, 86400000, "ms",
+    NUMBER("hub.dead_ms", hub.dead_ms, "10000", 1000, 86400000, "ms",
            "A node that is silent for this long is shown as dead."),
 
     NUMBER("usage.rollup_days", usage.rollup_days, "400", 1, 3650, "days",
@@ -95,7 +100,7 @@ check(const void *config, ort_diag *diag)
     if (err == ORT_OK) {
         err = ort_config__nng_url("hub.publish", c->hub.publish, diag);
     }
-    if (err == ORT_OK) {
+    if (err == ORT_OK && c->hub.control[0] != '\0') {
         err = ort_config__nng_url("hub.control", c->hub.control, diag);
     }
     if (err == ORT_OK && c->hub.dead_ms <= c->hub.suspect_ms) {

@@ -21,14 +21,15 @@ typedef struct {
         uint32_t drain_grace_ms, drain_wait_ms; /* at stop */
         ort_config_strings cors_origins;        /* empty = no CORS */
         char *console_dir;                      /* built console; "" = none */
+        char *bootstrap_token_file;             /* first operator's token, 0600; "" = none */
     } admin;
 
     struct {           /* hub.*: the side that nodes talk to */
         char *listen;  /* NNG URL where nodes join: "tls+tcp://127.0.0.1:7400" */
         char *publish; /* NNG URL for table hints: "tls+tcp://127.0.0.1:7401" */
-        char *control; /* NNG URL for joined nodes: heartbeat, fetch: "tls+tcp://127.0.0.1:7402" */
-        ort_config_strings names; /* host names and addresses in the hub's certificate */
-        bool allow_plain;         /* plain tcp:// off loopback */
+        char *control; /* NNG URL for joined nodes: heartbeat, fetch; "" = listen, two ports on */
+        ort_config_strings names; /* to dial, where it listens on every address */
+        bool allow_plain;         /* plain tcp:// (loopback only) and ipc:// */
         uint32_t suspect_ms;      /* a node silent for this long is shown as suspect */
         uint32_t dead_ms;         /* and for this long as dead */
     } hub;
