@@ -178,4 +178,11 @@ ort_err dp_api__query(dp_call *call);
 ort_err dp_api__query_batch(dp_call *call);
 ort_err dp_api__search(dp_call *call);
 ort_err dp_api__search_batch(dp_call *call);
+
+/* groups.c */
+ort_err dp_api__query_groups(dp_call *call);
+ort_err dp_api__search_groups(dp_call *call);
+
+/* facet.c */
+ort_err dp_api__facet(dp_call *call);
 #endif /* DP_API_INTERNAL_H */

@@ -291,3 +291,19 @@ dp_plan_parse(dp_plan **out, dp_call *call, ort_json body)
     }
     return err;
 }
+
+ort_err
+dp_plan_parse_search(dp_plan **out, dp_call *call, ort_json body)
+{
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL) {
+        return ORT_ENOMEM;
+    }
+    (*out)->root.filter = ort_json_get(body, "filter");
+    const ort_err err = dp_api__ask_search(call, &(*out)->root.ask, body);
+    if (err != ORT_OK) {
+        dp_plan_free(*out);
+        *out = NULL;
+    }
+    return err;
+}

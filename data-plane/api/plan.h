@@ -25,6 +25,9 @@ bool dp_plan_needed(ort_json body);
 ORT_NODISCARD ort_err dp_plan_parse(dp_plan **out, dp_call *call, ort_json body);
 void dp_plan_free(dp_plan *plan);
 
+/* The older form: {vector, filter, limit, ..}; one step. */
+ORT_NODISCARD ort_err dp_plan_parse_search(dp_plan **out, dp_call *call, ort_json body);
+
 /* Runs it and writes {"points":[..]}. */
 ORT_NODISCARD ort_err dp_plan_answer(dp_call *call, dp_plan *plan);
 

@@ -58,6 +58,14 @@ ORT_NODISCARD ort_err dp_plan__ask_collection(dp_call *call, const dp_plan *plan
                                               const dp_found_list *among, uint64_t want,
                                               dp_found_list *out);
 
+/* Runs the tree for up to `want` points, best first. */
+ORT_NODISCARD ort_err dp_plan__find(dp_call *call, dp_plan *plan, uint64_t want,
+                                    dp_found_list *out);
+
+/* Writes these points as one array. */
+ORT_NODISCARD ort_err dp_plan__write_points(dp_call *call, const dp_show *show,
+                                            const dp_found *found, size_t count);
+
 /* plan_vectors.c: the steps that look at stored vectors. */
 ORT_NODISCARD ort_err dp_plan__run_mmr(dp_call *call, const dp_plan *plan, const dp_plan__scope *s,
                                        const dp_found_list *among, uint64_t want,

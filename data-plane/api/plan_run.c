@@ -247,8 +247,8 @@ write_found(void *ctx, size_t query, const dp_schema *schema, const dp_point_vie
     return err == ORT_OK ? dp_api__check_answer_size(list->call) : err;
 }
 
-static ort_err
-write_points(dp_call *call, const dp_show *show, const dp_found *found, size_t count)
+ort_err
+dp_plan__write_points(dp_call *call, const dp_show *show, const dp_found *found, size_t count)
 {
     shown_list list = {.call = call, .show = show, .at = found, .end = found + count};
     ort_point_id *ids = calloc(count + 1, sizeof *ids);
@@ -259,8 +259,6 @@ write_points(dp_call *call, const dp_show *show, const dp_found *found, size_t c
     for (size_t i = 0; i < count; i++) {
         ids[i] = found[i].id;
     }
-    ort_jw_object(&call->w);
-    ort_jw_key(&call->w, "points");
     ort_jw_array(&call->w);
     const ort_err err = count == 0
                             ? ORT_OK
@@ -268,25 +266,32 @@ write_points(dp_call *call, const dp_show *show, const dp_found *found, size_t c
                                                      dp_payload_selector_wants(&show->payload),
                                                      write_found, &list, &call->diag);
     ort_jw_array_end(&call->w);
-    ort_jw_object_end(&call->w);
     free(ids);
     return err;
 }
 
 ort_err
-dp_plan_answer(dp_call *call, dp_plan *plan)
+dp_plan__find(dp_call *call, dp_plan *plan, uint64_t want, dp_found_list *out)
 {
     const dp_plan__scope root = {.at = &plan->root};
+    return run_step(call, plan, &root, dp_plan__bounded(want), out);
+}
+
+ort_err
+dp_plan_answer(dp_call *call, dp_plan *plan)
+{
     const dp_query *q = &plan->root.ask.query;
     dp_found_list found = {0};
     const uint64_t offset = dp_plan__bounded(q->offset);
-    const uint64_t want = dp_plan__bounded(dp_plan__bounded(q->limit) + offset);
 
-    ort_err err = run_step(call, plan, &root, want, &found);
+    ort_err err = dp_plan__find(call, plan, dp_plan__bounded(q->limit) + offset, &found);
     if (err == ORT_OK) {
         const size_t from = offset < found.count ? (size_t)offset : found.count;
         const size_t count = found.count - from < q->limit ? found.count - from : (size_t)q->limit;
-        err = write_points(call, &plan->root.ask.show, found.items + from, count);
+        ort_jw_object(&call->w);
+        ort_jw_key(&call->w, "points");
+        err = dp_plan__write_points(call, &plan->root.ask.show, found.items + from, count);
+        ort_jw_object_end(&call->w);
     }
     dp_found_list_fini(&found);
     return err;

@@ -70,12 +70,13 @@ const ort_http_route dp_api__routes[] = {
 
     ROUTE(POST, P "/query", dp_api__query, READ, 0, SEARCH),
     ROUTE(POST, P "/query/batch", dp_api__query_batch, READ, 0, SEARCH),
+    ROUTE(POST, P "/query/groups", dp_api__query_groups, READ, 0, SEARCH),
+    ROUTE(POST, P "/search/groups", dp_api__search_groups, READ, 0, SEARCH),
+    ROUTE(POST, C "/facet", dp_api__facet, READ, 0, REQUEST),
     ROUTE(POST, P "/search", dp_api__search, READ, 0, SEARCH),
     ROUTE(POST, P "/search/batch", dp_api__search_batch, READ, 0, SEARCH),
 
     /* Known to clients, not built: a clear 501 rather than a 404 that looks like a wrong name. */
-    UNBUILT(POST, P "/query/groups", READ),
-    UNBUILT(POST, P "/search/groups", READ),
     UNBUILT(POST, P "/search/matrix/pairs", READ),
     UNBUILT(POST, P "/search/matrix/offsets", READ),
     UNBUILT(POST, P "/recommend", READ),
@@ -83,7 +84,6 @@ const ort_http_route dp_api__routes[] = {
     UNBUILT(POST, P "/recommend/groups", READ),
     UNBUILT(POST, P "/discover", READ),
     UNBUILT(POST, P "/discover/batch", READ),
-    UNBUILT(POST, C "/facet", READ),
     UNBUILT(PUT, C "/vectors/{vector}", MANAGE),
     UNBUILT(DELETE, C "/vectors/{vector}", MANAGE),
     UNBUILT(GET, C "/cluster", ANY_SCOPE),

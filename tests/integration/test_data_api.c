@@ -243,6 +243,64 @@ queries_of_several_steps(void **state)
         "{\"query\":{\"context\":[]}}");
 }
 
+static void
+hits_are_gathered_in_groups(void **state)
+{
+    (void)state;
+    ok("PUT", "/collections/c/points?wait=true",
+       "{\"points\":[{\"id\":1,\"vector\":[1,0,0,0],\"payload\":{\"g\":\"a\"}},"
+       "{\"id\":2,\"vector\":[0.9,0,0,0],\"payload\":{\"g\":[\"a\",\"b\"]}},"
+       "{\"id\":3,\"vector\":[0.8,0,0,0],\"payload\":{\"g\":7}},"
+       "{\"id\":4,\"vector\":[0.7,0,0,0],\"payload\":{\"g\":\"b\"}},"
+       "{\"id\":5,\"vector\":[0.6,0,0,0],\"payload\":{\"g\":1.5}},"
+       "{\"id\":6,\"vector\":[0.5,0,0,0]}]}",
+       "completed");
+    char *text = test_call(node.port, KEY, 200, "POST", "/collections/c/points/query/groups",
+                           "{\"query\":[1,0,0,0],\"group_by\":\"g\",\"group_size\":2,\"limit\":3}");
+    const char *a = strstr(text, "{\"groups\":[{\"id\":\"a\",\"hits\":[{\"id\":1,");
+    const char *b = strstr(text, "{\"id\":\"b\",\"hits\":[{\"id\":2,");
+    const char *seven = strstr(text, "{\"id\":7,\"hits\":[{\"id\":3,");
+    assert_true(a != NULL && b != NULL && seven != NULL && a < b && b < seven);
+    assert_null(strstr(text, "1.5"));
+    free(text);
+    ok("POST", "/collections/c/points/search/groups",
+       "{\"vector\":[1,0,0,0],\"group_by\":\"g\",\"group_size\":999999999,\"limit\":1,"
+       "\"with_payload\":true}",
+       "{\"groups\":[{\"id\":\"a\",\"hits\":[{\"id\":1,");
+    ok("PUT", "/collections/c/points?wait=true",
+       "{\"points\":[{\"id\":7,\"vector\":[0,0,0,0],\"payload\":{\"title\":\"seven\"}}]}",
+       "completed");
+    ok("POST", "/collections/c/points/query/groups",
+       "{\"query\":[1,0,0,0],\"group_by\":\"g\",\"limit\":10,\"with_lookup\":\"c\"}",
+       "\"lookup\":{\"id\":7,\"payload\":{\"title\":\"seven\"}}");
+    bad(400, "missing field `group_by`", "POST", "/collections/c/points/query/groups", "{}");
+    bad(404, "Collection d not found", "POST", "/collections/c/points/query/groups",
+        "{\"query\":1,\"group_by\":\"g\",\"with_lookup\":\"d\"}");
+    bad(422, "", "POST", "/collections/c/points/query/groups",
+        "{\"query\":1,\"group_by\":\"g\",\"group_size\":0}");
+}
+
+static void
+facets_count_values(void **state)
+{
+    (void)state;
+    ok("PUT", "/collections/c/points?wait=true",
+       "{\"points\":[{\"id\":1,\"vector\":[1,0,0,0],\"payload\":{\"g\":\"a\"}},"
+       "{\"id\":2,\"vector\":[1,0,0,0],\"payload\":{\"g\":[\"b\",\"b\"]}},"
+       "{\"id\":3,\"vector\":[1,0,0,0],\"payload\":{\"g\":[\"b\",\"a\"]}},"
+       "{\"id\":4,\"vector\":[1,0,0,0],\"payload\":{\"g\":\"c\"}}]}",
+       "completed");
+    bad(400, "No appropriate index for faceting", "POST", "/collections/c/facet",
+        "{\"key\":\"g\"}");
+    ok("PUT", "/collections/c/index?wait=true",
+       "{\"field_name\":\"g\",\"field_schema\":\"keyword\"}", "completed");
+    ok("POST", "/collections/c/facet", "{\"key\":\"g\",\"limit\":2}",
+       "{\"result\":{\"hits\":[{\"value\":\"a\",\"count\":2},{\"value\":\"b\",\"count\":2}]}");
+    ok("POST", "/collections/c/facet",
+       "{\"key\":\"g\",\"filter\":{\"must\":[{\"has_id\":[2,4]}]},\"exact\":true}",
+       "[{\"value\":\"b\",\"count\":1},{\"value\":\"c\",\"count\":1}]");
+}
+
 /* A tree of prefetches is bounded in width and depth, whatever it says. */
 static void
 prefetch_bombs_are_refused(void **state)
@@ -583,7 +641,7 @@ unknown_methods_and_paths(void **state)
     a = test_request(node.port, KEY, "BREW", "/collections/c", NULL);
     assert_in_range(a.status, 400, 501);
     test_answer_fini(&a);
-    bad(501, "Not implemented: ", "POST", "/collections/c/facet", "{\"key\":\"a\"}");
+    bad(501, "Not implemented: ", "POST", "/collections/c/points/discover", "{}");
 }
 
 /* A body that comes a byte at a time, and one that never comes: both end within the limits, and
@@ -636,6 +694,8 @@ main(void)
         T(ids_of_every_right_kind),
         T(searches_old_and_new),
         T(queries_of_several_steps),
+        T(hits_are_gathered_in_groups),
+        T(facets_count_values),
         T(prefetch_bombs_are_refused),
         T(indexes_are_declared_and_shown),
         T(payloads_are_set_overwritten_deleted_cleared),
