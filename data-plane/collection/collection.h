@@ -18,6 +18,7 @@ typedef struct dp_collection dp_collection;
 typedef struct {
     ort_pool *workers; /* graphs and checkpoints in the background; NULL: nothing is built */
     uint64_t checkpoint_bytes; /* of log after which a checkpoint is started; 0 = the default */
+    uint32_t build_threads;    /* for one large graph; 0 = 1 */
 } dp_collection_env;
 
 typedef struct {

@@ -1,0 +1,229 @@
+/* A collection: its shards behind one face. There is one shard now; a second one would be chosen
+ * here, by id for writes, and merged here, by score for reads. */
+#include "collection/collection.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "collection/query_internal.h"
+#include "collection/shard_internal.h"
+
+#define SHARDS 1u
+
+struct dp_collection {
+    dp_quota *quota; /* beneath the tenant's */
+    dp_shard *shards[SHARDS];
+};
+
+ort_err
+dp_collection_open(dp_collection **out, int data_dir, int index_dir,
+                   const dp_collection_config *config, const dp_collection_env *env, ort_diag *diag)
+{
+    *out = NULL;
+    dp_collection *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        return ort_fail(diag, ORT_ENOMEM, "out of memory");
+    }
+    ort_err err = dp_quota_new(&c->quota, config->quota, "collection");
+    if (err == ORT_OK) {
+        dp_quota_set_limits(c->quota, config->points_max, 0);
+        /* Shard 0 has the collection's directories to itself: one directory less a collection. */
+        err = dp_shard__open(&c->shards[0], data_dir, index_dir, config, c->quota, env, diag);
+    }
+    if (err != ORT_OK) {
+        dp_quota_free(c->quota);
+        free(c);
+        return err;
+    }
+    *out = c;
+    return ORT_OK;
+}
+
+void
+dp_collection_close(dp_collection *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < SHARDS; i++) {
+        dp_shard__close(c->shards[i]);
+    }
+    dp_quota_free(c->quota);
+    free(c);
+}
+
+dp_schema *
+dp_collection_schema(dp_collection *c)
+{
+    dp_shard *s = c->shards[0];
+    pthread_rwlock_rdlock(&s->view);
+    dp_schema *schema = dp_schema_ref(s->schema);
+    pthread_rwlock_unlock(&s->view);
+    return schema;
+}
+
+void
+dp_collection_set_schema(dp_collection *c, dp_schema *schema)
+{
+    for (size_t i = 0; i < SHARDS; i++) {
+        dp_shard *s = c->shards[i];
+        pthread_mutex_lock(&s->maintaining); /* graphs read their settings from it */
+        pthread_rwlock_wrlock(&s->view);
+        dp_schema *old = s->schema;
+        s->schema = dp_schema_ref(schema);
+        pthread_rwlock_unlock(&s->view);
+        pthread_mutex_unlock(&s->maintaining);
+        dp_schema_unref(old);
+        dp_shard__schedule(s);
+    }
+}
+
+void
+dp_collection_set_points_max(dp_collection *c, uint64_t points_max)
+{
+    dp_quota_set_limits(c->quota, points_max, 0);
+}
+
+ort_err
+dp_collection_apply(dp_collection *c, const dp_op *op, uint64_t until_mono_ns, dp_op_result *out,
+                    ort_diag *diag)
+{
+    return dp_shard__write(c->shards[0], op, until_mono_ns, out, diag);
+}
+
+ort_err
+dp_collection_apply_all(dp_collection *c, dp_op *const *ops, size_t count, uint64_t until_mono_ns,
+                        dp_op_result *results, ort_err *errs, ort_diag *diag)
+{
+    ort_err err = ORT_OK;
+    for (size_t i = 0; i < count; i++) {
+        results[i] = (dp_op_result){0};
+        errs[i] = err == ORT_OK ? dp_collection_apply(c, ops[i], until_mono_ns, &results[i], diag)
+                                : ORT_EBUSY;
+        err = err == ORT_OK ? errs[i] : err;
+    }
+    return err;
+}
+
+ort_err
+dp_collection_query(dp_collection *c, const dp_query *queries, size_t count, bool want_payload,
+                    dp_point_fn fn, void *ctx, ort_diag *diag)
+{
+    if (count == 0 || count > ORT_BATCH_QUERIES_MAX) {
+        return ort_fail(diag, ORT_EVALIDATE, "searches: must have 1 to %u", ORT_BATCH_QUERIES_MAX);
+    }
+    return dp_query__answer(c->shards[0], queries, count, want_payload, fn, ctx, diag);
+}
+
+ort_err
+dp_collection_retrieve(dp_collection *c, const ort_point_id *ids, size_t count, bool want_payload,
+                       dp_point_fn fn, void *ctx, ort_diag *diag)
+{
+    return dp_query__retrieve(c->shards[0], ids, count, want_payload, fn, ctx, diag);
+}
+
+ort_err
+dp_collection_scroll(dp_collection *c, const dp_filter *filter, const ort_point_id *from,
+                     uint64_t limit, bool want_payload, dp_point_fn fn, void *ctx, bool *has_next,
+                     ort_point_id *next, ort_diag *diag)
+{
+    const uint64_t most = limit < ORT_SCROLL_MAX ? limit : ORT_SCROLL_MAX;
+    return dp_query__scroll(c->shards[0], filter, from, most, want_payload, fn, ctx, has_next, next,
+                            diag);
+}
+
+ort_err
+dp_collection_count(dp_collection *c, const dp_filter *filter, uint64_t *out, ort_diag *diag)
+{
+    return dp_query__count(c->shards[0], filter, out, diag);
+}
+
+static void
+count_vectors(dp_shard *s, dp_collection_info *out)
+{
+    pthread_rwlock_rdlock(&s->view);
+    for (uint32_t i = 0; i < s->derived_count; i++) {
+        const dp_derived *d = &s->derived[i];
+        out->vectors += d->live_count;
+        if (d->sparse != NULL) {
+            out->indexed_vectors += d->live_count;
+        } else if (d->graph != NULL) {
+            const uint64_t in_graph = dp_hnsw_count(d->graph);
+            out->indexed_vectors += in_graph < d->live_count ? in_graph : d->live_count;
+        }
+    }
+    out->applied_lsn = s->applied_lsn;
+    pthread_rwlock_unlock(&s->view);
+}
+
+void
+dp_collection_get_info(dp_collection *c, dp_collection_info *out)
+{
+    *out = (dp_collection_info){.green = true};
+    for (size_t i = 0; i < SHARDS; i++) {
+        dp_shard *s = c->shards[i];
+        dp_points_stats stats;
+        dp_points_get_stats(s->points, &stats);
+        out->points += stats.live;
+        out->bytes += stats.logical_bytes;
+        out->disk_bytes += stats.disk_bytes + dp_log_disk_bytes(s->log);
+        out->segments += stats.segments + (stats.tail_slots > 0 || stats.segments == 0);
+        out->update_queue += dp_shard__queue_length(s);
+        out->green = out->green && (s->workers == NULL || dp_shard__due(s) == 0);
+        out->error = atomic_load(&s->broken) ? s->broken_why.text : out->error;
+        count_vectors(s, out);
+    }
+}
+
+uint64_t
+dp_collection_memory(dp_collection *c)
+{
+    uint64_t bytes = sizeof *c;
+    for (size_t i = 0; i < SHARDS; i++) {
+        dp_shard *s = c->shards[i];
+        dp_points_stats stats;
+        dp_points_get_stats(s->points, &stats);
+        bytes += sizeof *s + stats.memory_bytes + stats.mapped_bytes;
+        pthread_rwlock_rdlock(&s->view);
+        for (uint32_t j = 0; j < s->derived_count; j++) {
+            const dp_derived *d = &s->derived[j];
+            bytes += d->graph != NULL ? dp_hnsw_bytes(d->graph) : 0;
+            bytes += d->sparse != NULL ? dp_sparse__bytes(d->sparse) : 0;
+        }
+        pthread_rwlock_unlock(&s->view);
+    }
+    return bytes;
+}
+
+ort_err
+dp_collection_checkpoint(dp_collection *c, ort_diag *diag)
+{
+    ort_err err = ORT_OK;
+    for (size_t i = 0; err == ORT_OK && i < SHARDS; i++) {
+        err = dp_shard__checkpoint(c->shards[i], diag);
+    }
+    return err;
+}
+
+ort_err
+dp_collection_wait_indexed(dp_collection *c, uint64_t until_mono_ns)
+{
+    const struct timespec nap = {.tv_nsec = 2000000};
+    for (;;) {
+        bool idle = true;
+        for (size_t i = 0; i < SHARDS; i++) {
+            idle = idle && dp_shard__is_idle(c->shards[i]);
+            if (!idle) {
+                dp_shard__schedule(c->shards[i]);
+            }
+        }
+        if (idle) {
+            return ORT_OK;
+        }
+        if (ort_mono_ns() >= until_mono_ns) {
+            return ORT_ETIMEOUT;
+        }
+        nanosleep(&nap, NULL);
+    }
+}

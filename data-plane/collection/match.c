@@ -1,0 +1,148 @@
+/* Filters against points. Every live point is looked at, unless the filter names its ids: payload
+ * indexes will narrow that down behind the same calls. */
+#include "collection/match_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool
+has_vector(void *ctx, const char *name)
+{
+    const dp_matcher *m = ctx;
+    const int column = dp_schema_find_vector(m->schema, name, strlen(name));
+    return column >= 0 && dp_points_has(m->reader, (uint32_t)column, m->slot);
+}
+
+bool
+dp_matcher__matches(dp_matcher *m, uint32_t slot)
+{
+    const char *payload = NULL;
+    size_t len = 0;
+    if (m->err != ORT_OK ||
+        (m->column >= 0 && !dp_points_has(m->reader, (uint32_t)m->column, slot))) {
+        return false;
+    }
+    if (dp_filter_is_empty(m->filter)) {
+        return true;
+    }
+    m->err = dp_points_payload(m->reader, slot, &payload, &len, m->diag);
+    if (m->err != ORT_OK) {
+        return false;
+    }
+    m->slot = slot;
+    const dp_filter_point point = {.id = dp_points_id(m->reader, slot),
+                                   .payload = payload,
+                                   .payload_len = len,
+                                   .has_vector = has_vector,
+                                   .ctx = m};
+    return dp_filter_match(m->filter, &point);
+}
+
+typedef struct {
+    uint32_t *slots;
+    size_t count, cap;
+} slot_list;
+
+static ort_err
+add_slot(slot_list *list, uint32_t slot)
+{
+    if (list->count == list->cap) {
+        const size_t cap = list->cap == 0 ? 64 : list->cap * 2;
+        uint32_t *grown = realloc(list->slots, cap * sizeof *grown);
+        if (grown == NULL) {
+            return ORT_ENOMEM;
+        }
+        list->slots = grown;
+        list->cap = cap;
+    }
+    list->slots[list->count++] = slot;
+    return ORT_OK;
+}
+
+/* Calls keep for every live slot that matches. */
+static ort_err
+each_match(dp_matcher *m, ort_err (*keep)(void *ctx, uint32_t slot), void *ctx)
+{
+    const dp_points *points = m->reader->points;
+    const ort_point_id *ids;
+    size_t count;
+    ort_err err = ORT_OK;
+    if (dp_filter_peek_ids(m->filter, &ids, &count)) {
+        for (size_t i = 0; err == ORT_OK && i < count; i++) {
+            uint32_t slot;
+            const ort_err found = dp_points_find(m->reader, ids[i], &slot, m->diag);
+            if (found != ORT_OK && found != ORT_ENOTFOUND) {
+                return found;
+            }
+            if (found == ORT_OK && dp_matcher__matches(m, slot)) {
+                err = keep(ctx, slot);
+            }
+        }
+    } else {
+        for (uint32_t slot = dp_points_next_live(points, 0); err == ORT_OK && slot != DP_SLOT_NONE;
+             slot = dp_points_next_live(points, slot + 1)) {
+            if (dp_matcher__matches(m, slot)) {
+                err = keep(ctx, slot);
+            }
+        }
+    }
+    return err != ORT_OK ? err : m->err;
+}
+
+static ort_err
+keep_slot(void *ctx, uint32_t slot)
+{
+    return add_slot(ctx, slot);
+}
+
+ort_err
+dp_matcher__collect(dp_matcher *m, uint32_t **slots_out, size_t *count_out)
+{
+    slot_list list = {0};
+    const ort_err err = each_match(m, keep_slot, &list);
+    if (err != ORT_OK) {
+        free(list.slots);
+        list = (slot_list){0};
+    }
+    *slots_out = list.slots;
+    *count_out = list.count;
+    return err;
+}
+
+static ort_err
+keep_count(void *ctx, uint32_t slot)
+{
+    (void)slot;
+    ++*(uint64_t *)ctx;
+    return ORT_OK;
+}
+
+ort_err
+dp_matcher__count(dp_matcher *m, uint64_t *out)
+{
+    *out = 0;
+    if (dp_filter_is_empty(m->filter) && m->column < 0) {
+        *out = dp_points_live_count(m->reader->points);
+        return ORT_OK;
+    }
+    return each_match(m, keep_count, out);
+}
+
+/* A sample of slots at even distances. None of it matching still leaves room for a few elsewhere.
+ */
+float
+dp_matcher__share(dp_matcher *m)
+{
+    enum { SAMPLE = 256 };
+    const uint32_t end = dp_points_slot_end(m->reader->points);
+    uint32_t asked = 0, yes = 0;
+    for (uint32_t i = 0; i < SAMPLE && end > 0; i++) {
+        const uint32_t from = (uint32_t)((uint64_t)end * i / SAMPLE);
+        const uint32_t slot = dp_points_next_live(m->reader->points, from);
+        if (slot != DP_SLOT_NONE) {
+            asked++;
+            yes += dp_matcher__matches(m, slot);
+        }
+    }
+    return asked == 0 ? 1.0f : ((float)yes + 0.5f) / ((float)asked + 0.5f);
+}

@@ -1,0 +1,664 @@
+/* Searches. A query is planned by what is cheapest and still right:
+ *
+ *   the filter names ids, or lets few points through   measure those points
+ *   no graph, or `exact`                               scan all rows; several such together by BLAS
+ *   a graph                                            walk it, scan the tail behind it, merge
+ *
+ * Everything happens under the shard's view lock, so that an answer shows whole operations. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "collection/match_internal.h"
+#include "collection/query_internal.h"
+#include "collection/vector_internal.h"
+#include "collection/view_internal.h"
+
+/* A filter that lets fewer through is answered from the list of those: a walk would wander through
+ * many points that do not match. */
+#define FEW_MATCHES 4096u
+
+#define BATCH_HITS_MAX (1u << 20) /* of one matrix product's answers */
+
+/* One query being answered. */
+typedef struct {
+    dp_shard *s;
+    dp_reader *reader;
+    const dp_query *ask;
+    uint32_t column;
+    const dp_vector_schema *schema;
+    dp_vector vector; /* what to compare with; values may be `own` */
+    float *own;
+    uint32_t skip; /* a slot that is no answer, or DP_SLOT_NONE */
+    uint32_t k;    /* hits to find, with those that are skipped */
+    dp_hit *hits;  /* [k] */
+    size_t count;
+    ort_diag *diag;
+} search;
+
+static ort_err
+no_memory(ort_diag *diag)
+{
+    return ort_fail(diag, ORT_ENOMEM, "out of memory");
+}
+
+/* --- what is asked ------------------------------------------------------------------------------
+ */
+
+static ort_err
+find_column(search *q)
+{
+    const char *name = q->ask->using_name != NULL ? q->ask->using_name : "";
+    const int column = dp_schema_find_vector(q->s->schema, name, strlen(name));
+    if (column < 0) {
+        return ort_fail(q->diag, ORT_EINVAL, "Not existing vector name error: %.200s", name);
+    }
+    q->column = (uint32_t)column;
+    q->schema = dp_schema_peek_vector(q->s->schema, q->column);
+    return ORT_OK;
+}
+
+/* A query's rows in memory of their own, unit length for Cosine. */
+static ort_err
+own_rows(search *q, const float *values, uint32_t rows)
+{
+    const size_t n = (size_t)q->schema->size * rows;
+    q->own = malloc(n * sizeof *q->own);
+    if (q->own == NULL) {
+        return no_memory(q->diag);
+    }
+    memcpy(q->own, values, n * sizeof *q->own);
+    for (uint32_t i = 0; i < rows && q->schema->metric == DP_METRIC_COSINE; i++) {
+        dp_vector__normalize(q->own + (size_t)i * q->schema->size, q->schema->size);
+    }
+    q->vector.values = q->own;
+    q->vector.count = q->schema->size;
+    q->vector.rows = rows;
+    q->vector.kind = q->schema->multi ? DP_VECTOR_MULTI : DP_VECTOR_DENSE;
+    return ORT_OK;
+}
+
+static ort_err
+check_vector(search *q)
+{
+    const dp_vector *v = &q->ask->vector;
+    if (q->schema->sparse != (v->kind == DP_VECTOR_SPARSE) || v->kind == DP_VECTOR_NONE ||
+        (v->kind == DP_VECTOR_MULTI && !q->schema->multi)) {
+        return ort_fail(q->diag, ORT_EINVAL,
+                        "Conversion between multi and regular vectors failed: vector `%s` holds %s "
+                        "vectors",
+                        q->schema->name,
+                        q->schema->sparse  ? "sparse"
+                        : q->schema->multi ? "multi"
+                                           : "dense");
+    }
+    q->vector = *v;
+    if (q->schema->sparse) {
+        return ORT_OK;
+    }
+    if (v->count != q->schema->size) {
+        return ort_fail(q->diag, ORT_EINVAL, "Vector dimension error: expected dim: %u, got %u",
+                        q->schema->size, v->count);
+    }
+    return own_rows(q, v->values, v->kind == DP_VECTOR_MULTI ? v->rows : 1);
+}
+
+static ort_err
+copy_stored(search *q, uint32_t slot)
+{
+    const void *data;
+    size_t len;
+    if (!q->schema->sparse && !q->schema->multi) {
+        float *row = malloc(q->schema->size * sizeof *row);
+        if (row == NULL) {
+            return no_memory(q->diag);
+        }
+        dp_vector__expand(q->schema->elem, dp_points_row(q->reader, q->column, slot),
+                          q->schema->size, row);
+        const ort_err err = own_rows(q, row, 1);
+        free(row);
+        return err;
+    }
+    const ort_err err = dp_points_bytes(q->reader, q->column, slot, &data, &len, q->diag);
+    if (err != ORT_OK) {
+        return err;
+    }
+    q->own = malloc(len * sizeof *q->own + 1); /* enough for bytes expanded to floats */
+    if (q->own == NULL) {
+        return no_memory(q->diag);
+    }
+    q->vector = (dp_vector){.values = q->own, .rows = 1, .kind = DP_VECTOR_SPARSE};
+    if (q->schema->sparse) {
+        memcpy(q->own, data, len);
+        q->vector.count = (uint32_t)(len / 8);
+        q->vector.indices = (const uint32_t *)(const void *)q->own;
+        q->vector.values = q->own + q->vector.count;
+    } else {
+        const size_t floats = len / dp_elem_bytes(q->schema->elem);
+        dp_vector__expand(q->schema->elem, data, floats, q->own);
+        q->vector.kind = DP_VECTOR_MULTI;
+        q->vector.count = q->schema->size;
+        q->vector.rows = (uint32_t)(floats / q->schema->size);
+    }
+    return ORT_OK;
+}
+
+static ort_err
+take_stored(search *q)
+{
+    char text[ORT_POINT_ID_TEXT_BYTES];
+    uint32_t slot;
+    const ort_err err = dp_points_find(q->reader, q->ask->id, &slot, q->diag);
+    ort_point_id_format(q->ask->id, text);
+    if (err == ORT_ENOTFOUND) {
+        return ort_fail(q->diag, ORT_ENOTFOUND, "No point with id %s found", text);
+    }
+    if (err != ORT_OK) {
+        return err;
+    }
+    if (!dp_points_has(q->reader, q->column, slot)) {
+        return ort_fail(q->diag, ORT_EINVAL, "Vector with name %s for point %s not found",
+                        q->schema->name, text);
+    }
+    q->skip = slot;
+    return copy_stored(q, slot);
+}
+
+/* As many hits as limit and offset ask for, and no more than there can be: a limit is a bound,
+ * never an allocation. */
+static uint32_t
+wanted(const dp_shard *s, const dp_query *ask)
+{
+    const uint64_t live = dp_points_live_count(s->points);
+    const uint64_t most = live < ORT_TOP_K_MAX ? live : ORT_TOP_K_MAX;
+    if (ask->limit >= most || ask->offset >= most) {
+        return (uint32_t)most;
+    }
+    const uint64_t k = ask->limit + ask->offset;
+    return (uint32_t)(k < most ? k : most);
+}
+
+static ort_err
+prepare(search *q)
+{
+    if (q->ask->limit == 0) {
+        return ort_fail(q->diag, ORT_EVALIDATE, "limit: value 0 invalid, must be 1 or larger");
+    }
+    q->skip = DP_SLOT_NONE;
+    if (q->ask->kind == DP_QUERY_NONE) {
+        return q->ask->has_threshold
+                   ? ort_fail(q->diag, ORT_EBADREQ,
+                              "A query is needed to use the score_threshold. Specify `query`")
+                   : ORT_OK;
+    }
+    ort_err err = find_column(q);
+    if (err == ORT_OK) {
+        err = q->ask->kind == DP_QUERY_ID ? take_stored(q) : check_vector(q);
+    }
+    q->k = wanted(q->s, q->ask);
+    if (q->skip != DP_SLOT_NONE && q->k < ORT_TOP_K_MAX) {
+        q->k++;
+    }
+    return err;
+}
+
+/* --- finding ------------------------------------------------------------------------------------
+ */
+
+static bool
+passes(void *arg, uint32_t slot)
+{
+    return dp_matcher__matches(arg, slot);
+}
+
+/* Every live point has this vector, so nobody needs to ask. */
+static bool
+all_have(const search *q)
+{
+    return q->s->derived[q->column].live_count == dp_points_live_count(q->s->points);
+}
+
+static dp_matcher
+matcher_of(const search *q)
+{
+    return (dp_matcher){.reader = q->reader,
+                        .schema = q->s->schema,
+                        .filter = q->ask->filter,
+                        .column = all_have(q) ? -1 : (int)q->column,
+                        .diag = q->diag};
+}
+
+static dp_slot_filter
+slot_filter_of(const search *q, dp_matcher *m)
+{
+    dp_slot_filter filter = {.live = {.words = dp_points_live_words(q->s->points),
+                                      .slot_end = dp_points_slot_end(q->s->points)}};
+    if (m->column >= 0 || !dp_filter_is_empty(m->filter)) {
+        filter.match = passes;
+        filter.arg = m;
+    }
+    return filter;
+}
+
+/* The k nearest of these slots. */
+static ort_err
+measure(search *q, const uint32_t *slots, size_t count)
+{
+    float *distances = malloc((count + 1) * sizeof *distances);
+    dp_hit *all = malloc((count + 1) * sizeof *all);
+    if (distances == NULL || all == NULL) {
+        free(distances);
+        free(all);
+        return no_memory(q->diag);
+    }
+    dp_flat_measure(&q->s->derived[q->column].rows, q->schema->metric, q->vector.values, slots,
+                    count, distances);
+    for (size_t i = 0; i < count; i++) {
+        all[i] = (dp_hit){.slot = slots[i], .distance = distances[i]};
+    }
+    qsort(all, count, sizeof *all, dp_hit_compare);
+    q->count = count < q->k ? count : q->k;
+    memcpy(q->hits, all, q->count * sizeof *all);
+    free(distances);
+    free(all);
+    return ORT_OK;
+}
+
+static ort_err
+measure_matches(search *q, dp_matcher *m)
+{
+    uint32_t *slots;
+    size_t count;
+    m->column = (int)q->column;
+    ort_err err = dp_matcher__collect(m, &slots, &count);
+    if (err == ORT_OK) {
+        err = measure(q, slots, count);
+    }
+    free(slots);
+    return err;
+}
+
+static ort_err
+scan(search *q, const dp_slot_filter *filter, uint32_t from, uint32_t to, dp_hit *hits,
+     size_t *count)
+{
+    *count = 0;
+    if (from >= to) {
+        return ORT_OK;
+    }
+    return dp_flat_search(&q->s->derived[q->column].rows, q->schema->metric, q->vector.values, q->k,
+                          from, to, filter, hits, count);
+}
+
+/* Merges the tail's hits into those of the graph. A slot may be in both: it was inserted while this
+ * search ran. */
+static void
+merge_hits(search *q, const dp_hit *tail, size_t tail_count, dp_hit *room)
+{
+    size_t a = 0, b = 0, n = 0;
+    while (n < q->k && (a < q->count || b < tail_count)) {
+        const bool from_tail =
+            a >= q->count || (b < tail_count && dp_hit_nearer(tail[b], q->hits[a]));
+        const dp_hit hit = from_tail ? tail[b++] : q->hits[a++];
+        if (n == 0 || room[n - 1].slot != hit.slot) {
+            room[n++] = hit;
+        }
+    }
+    memcpy(q->hits, room, n * sizeof *room);
+    q->count = n;
+}
+
+static ort_err
+walk(search *q, dp_slot_filter *filter)
+{
+    dp_derived *d = &q->s->derived[q->column];
+    const uint32_t indexed = atomic_load_explicit(&d->indexed_end, memory_order_acquire);
+    const uint32_t end = dp_points_slot_end(q->s->points);
+    const dp_hnsw_query ask = {.k = q->k, .ef = q->ask->hnsw_ef};
+    ort_err err = dp_hnsw_search(d->graph, q->vector.values, ask, filter, q->hits, &q->count);
+    if (err != ORT_OK || q->ask->indexed_only || indexed >= end) {
+        return err;
+    }
+    dp_hit *tail = malloc(2 * (size_t)q->k * sizeof *tail);
+    size_t tail_count;
+    if (tail == NULL) {
+        return no_memory(q->diag);
+    }
+    err = scan(q, filter, indexed, end, tail, &tail_count);
+    if (err == ORT_OK && tail_count > 0) {
+        merge_hits(q, tail, tail_count, tail + q->k);
+    }
+    free(tail);
+    return err;
+}
+
+static ort_err
+find_dense(search *q)
+{
+    dp_matcher m = matcher_of(q);
+    const dp_derived *d = &q->s->derived[q->column];
+    const uint32_t end = dp_points_slot_end(q->s->points);
+    const bool filtered = !dp_filter_is_empty(q->ask->filter);
+    const ort_point_id *ids;
+    size_t id_count;
+    if (dp_filter_peek_ids(q->ask->filter, &ids, &id_count)) {
+        return measure_matches(q, &m);
+    }
+    dp_slot_filter filter = slot_filter_of(q, &m);
+    ort_err err;
+    if (d->graph == NULL || q->ask->exact) {
+        err = scan(q, &filter, 0, end, q->hits, &q->count);
+        return err != ORT_OK ? err : m.err;
+    }
+    if (filtered) {
+        filter.selectivity = dp_matcher__share(&m);
+        const double matches =
+            (double)filter.selectivity * (double)dp_points_live_count(q->s->points);
+        if (matches < FEW_MATCHES) {
+            return measure_matches(q, &m);
+        }
+    }
+    err = walk(q, &filter);
+    if (err == ORT_OK && filtered && q->count < q->k && !q->ask->indexed_only) {
+        err = scan(q, &filter, 0, end, q->hits, &q->count);
+    }
+    return err != ORT_OK ? err : m.err;
+}
+
+static ort_err
+find_sparse(search *q)
+{
+    dp_matcher m = matcher_of(q);
+    m.column = -1; /* only points with the vector are in its lists */
+    const dp_slot_filter filter = slot_filter_of(q, &m);
+    const uint64_t idf = q->schema->idf ? dp_points_live_count(q->s->points) : 0;
+    const ort_err err =
+        dp_sparse__search(q->s->derived[q->column].sparse, &q->vector, idf,
+                          dp_points_slot_end(q->s->points), &filter, q->k, q->hits, &q->count);
+    return err != ORT_OK ? err : m.err;
+}
+
+/* --- multivectors: max_sim, by a scan -----------------------------------------------------------
+ */
+
+/* Sum over the query's rows of the distance to the nearest row of the point. */
+static ort_err
+max_sim(search *q, uint32_t slot, float *row, float *out)
+{
+    const dp_distance *kernel = dp_distance_of(q->schema->metric, DP_ELEM_F32);
+    const size_t dim = q->schema->size, bytes = dim * dp_elem_bytes(q->schema->elem);
+    const void *data;
+    size_t len;
+    const ort_err err = dp_points_bytes(q->reader, q->column, slot, &data, &len, q->diag);
+    if (err != ORT_OK) {
+        return err;
+    }
+    float sum = 0;
+    for (uint32_t i = 0; i < q->vector.rows; i++) {
+        float best = 0;
+        for (size_t at = 0; at + bytes <= len; at += bytes) {
+            dp_vector__expand(q->schema->elem, (const char *)data + at, dim, row);
+            float d = kernel->one(q->vector.values + (size_t)i * dim, row, dim);
+            d = q->schema->metric == DP_METRIC_EUCLID ? dp_metric_score(DP_METRIC_EUCLID, d) : d;
+            best = at == 0 || d < best ? d : best;
+        }
+        sum += best;
+    }
+    *out = sum;
+    return ORT_OK;
+}
+
+static void
+keep_hit(search *q, dp_hit hit)
+{
+    size_t at = q->count;
+    if (at == q->k) {
+        if (!dp_hit_nearer(hit, q->hits[at - 1])) {
+            return;
+        }
+        at--;
+    } else {
+        q->count++;
+    }
+    for (; at > 0 && dp_hit_nearer(hit, q->hits[at - 1]); at--) {
+        q->hits[at] = q->hits[at - 1];
+    }
+    q->hits[at] = hit;
+}
+
+static ort_err
+find_multi(search *q)
+{
+    dp_matcher m = matcher_of(q);
+    m.column = (int)q->column;
+    uint32_t *slots;
+    size_t count;
+    float *row = malloc(q->schema->size * sizeof *row);
+    ort_err err = row != NULL ? dp_matcher__collect(&m, &slots, &count) : no_memory(q->diag);
+    if (err != ORT_OK) {
+        free(row);
+        return err;
+    }
+    for (size_t i = 0; err == ORT_OK && i < count; i++) {
+        dp_hit hit = {.slot = slots[i]};
+        err = max_sim(q, slots[i], row, &hit.distance);
+        if (err == ORT_OK) {
+            keep_hit(q, hit);
+        }
+    }
+    free(slots);
+    free(row);
+    return err;
+}
+
+static ort_err
+find(search *q)
+{
+    q->hits = malloc(((size_t)q->k + 1) * sizeof *q->hits);
+    q->count = 0;
+    if (q->hits == NULL) {
+        return no_memory(q->diag);
+    }
+    if (q->k == 0) {
+        return ORT_OK;
+    }
+    return q->schema->sparse ? find_sparse(q) : q->schema->multi ? find_multi(q) : find_dense(q);
+}
+
+/* --- several exact searches at once -------------------------------------------------------------
+ */
+
+static bool
+joins_product(const search *q)
+{
+    const dp_query *ask = q->ask;
+    return ask->kind == DP_QUERY_NEAREST && !q->schema->sparse && !q->schema->multi &&
+           dp_filter_is_empty(ask->filter) && q->k > 0 && all_have(q) &&
+           (ask->exact || q->s->derived[q->column].graph == NULL);
+}
+
+/* How many of list[0..count) one matrix product answers; below DP_FLAT_BLAS_MIN: none. */
+static size_t
+product_run(const search *list, size_t count, uint32_t *k_out)
+{
+    size_t n = 0;
+    uint32_t k = 0;
+    while (n < count && joins_product(&list[n]) && list[n].column == list[0].column) {
+        const uint32_t most = list[n].k > k ? list[n].k : k;
+        if ((uint64_t)most * (n + 1) > BATCH_HITS_MAX) {
+            break;
+        }
+        k = most;
+        n++;
+    }
+    *k_out = k;
+    return n >= DP_FLAT_BLAS_MIN ? n : 0;
+}
+
+static ort_err
+find_by_product(search *list, size_t n, uint32_t k)
+{
+    const search *q = &list[0];
+    const size_t dim = q->schema->size;
+    float *queries = malloc(n * dim * sizeof *queries);
+    dp_hit *hits = malloc(n * k * sizeof *hits);
+    size_t *counts = calloc(n, sizeof *counts);
+    ort_err err = queries != NULL && hits != NULL && counts != NULL ? ORT_OK : ORT_ENOMEM;
+    if (err == ORT_OK) {
+        dp_matcher m = matcher_of(q);
+        const dp_slot_filter filter = slot_filter_of(q, &m);
+        for (size_t i = 0; i < n; i++) {
+            memcpy(queries + i * dim, list[i].vector.values, dim * sizeof *queries);
+        }
+        err = dp_flat_search_batch(&q->s->derived[q->column].rows, q->schema->metric, queries, n, k,
+                                   0, dp_points_slot_end(q->s->points), &filter, hits, counts);
+    }
+    for (size_t i = 0; err == ORT_OK && i < n; i++) {
+        list[i].count = counts[i] < list[i].k ? counts[i] : list[i].k;
+        list[i].hits = malloc(((size_t)list[i].k + 1) * sizeof *list[i].hits);
+        if (list[i].hits == NULL) {
+            err = no_memory(q->diag);
+            break;
+        }
+        memcpy(list[i].hits, hits + i * k, list[i].count * sizeof *hits);
+    }
+    free(queries);
+    free(hits);
+    free(counts);
+    return err;
+}
+
+/* --- answering ----------------------------------------------------------------------------------
+ */
+
+static float
+score_of(const search *q, dp_hit hit)
+{
+    if (q->schema->sparse) {
+        return -hit.distance;
+    }
+    if (q->schema->multi) {
+        return dp_metric_larger_is_better(q->schema->metric) ? -hit.distance : hit.distance;
+    }
+    return dp_metric_score(q->schema->metric, hit.distance);
+}
+
+static bool
+is_good_enough(const search *q, float score)
+{
+    if (!q->ask->has_threshold) {
+        return true;
+    }
+    const bool larger = q->schema->sparse || dp_metric_larger_is_better(q->schema->metric);
+    return larger ? score >= q->ask->score_threshold : score <= q->ask->score_threshold;
+}
+
+static ort_err
+show_hits(const search *q, dp_viewer *viewer, size_t index)
+{
+    uint64_t skipped = 0, shown = 0;
+    ort_err err = ORT_OK;
+    for (size_t i = 0; err == ORT_OK && i < q->count && shown < q->ask->limit; i++) {
+        const float score = score_of(q, q->hits[i]);
+        if (q->hits[i].slot == q->skip) {
+            continue;
+        }
+        if (!is_good_enough(q, score)) {
+            break; /* the rest is farther */
+        }
+        if (skipped++ < q->ask->offset) {
+            continue;
+        }
+        err = dp_viewer__show(viewer, index, q->hits[i].slot, score);
+        shown++;
+    }
+    return err;
+}
+
+/* No query: matching points in id order. */
+typedef struct {
+    dp_viewer *viewer;
+    size_t index;
+    uint64_t skip;
+} listing;
+
+static ort_err
+show_listed(void *ctx, dp_id_slot at)
+{
+    listing *l = ctx;
+    if (l->skip > 0) {
+        l->skip--;
+        return ORT_OK;
+    }
+    return dp_viewer__show(l->viewer, l->index, at.slot, 0);
+}
+
+static ort_err
+show_list(const search *q, dp_viewer *viewer, size_t index)
+{
+    listing l = {.viewer = viewer, .index = index, .skip = q->ask->offset};
+    const uint64_t k = wanted(q->s, q->ask);
+    bool more;
+    ort_point_id next;
+    return dp_query__list(q->s, q->reader, q->ask->filter, NULL, k, show_listed, &l, &more, &next,
+                          q->diag);
+}
+
+static ort_err
+answer_all(search *list, size_t count, dp_viewer *viewer)
+{
+    ort_err err = ORT_OK;
+    for (size_t i = 0; err == ORT_OK && i < count; i++) {
+        err = prepare(&list[i]);
+    }
+    for (size_t i = 0; err == ORT_OK && i < count;) {
+        uint32_t k;
+        size_t n = list[i].ask->kind == DP_QUERY_NONE ? 0 : product_run(&list[i], count - i, &k);
+        if (n > 0) {
+            err = find_by_product(&list[i], n, k);
+        } else {
+            n = 1;
+            err = list[i].ask->kind == DP_QUERY_NONE ? ORT_OK : find(&list[i]);
+        }
+        for (size_t end = i + n; err == ORT_OK && i < end; i++) {
+            err = list[i].ask->kind == DP_QUERY_NONE ? show_list(&list[i], viewer, i)
+                                                     : show_hits(&list[i], viewer, i);
+        }
+    }
+    return err;
+}
+
+ort_err
+dp_query__answer(dp_shard *s, const dp_query *queries, size_t count, bool want_payload,
+                 dp_point_fn fn, void *ctx, ort_diag *diag)
+{
+    dp_reader reader;
+    search *list = calloc(count + 1, sizeof *list);
+    dp_viewer *viewer = calloc(1, sizeof *viewer);
+    if (list == NULL || viewer == NULL) {
+        free(list);
+        free(viewer);
+        return no_memory(diag);
+    }
+    pthread_rwlock_rdlock(&s->view);
+    dp_reader_init(&reader, s->points);
+    *viewer = (dp_viewer){.s = s,
+                          .reader = &reader,
+                          .want_payload = want_payload,
+                          .fn = fn,
+                          .ctx = ctx,
+                          .diag = diag};
+    for (size_t i = 0; i < count; i++) {
+        list[i] = (search){.s = s, .reader = &reader, .ask = &queries[i], .diag = diag};
+    }
+    const ort_err err = answer_all(list, count, viewer);
+    dp_viewer__fini(viewer);
+    dp_reader_fini(&reader);
+    pthread_rwlock_unlock(&s->view);
+    for (size_t i = 0; i < count; i++) {
+        free(list[i].own);
+        free(list[i].hits);
+    }
+    free(list);
+    free(viewer);
+    return err;
+}

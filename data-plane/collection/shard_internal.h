@@ -1,0 +1,146 @@
+/* data-plane/collection/shard_internal.h: one shard: a log, the points it folds into, and what is
+ * derived from them.
+ *
+ *              append (order)          wait              apply in LSN order (view, write)
+ *   writer ───────────────► log ───────────────► durable ───────────────► points, sparse lists
+ *                                                                            │ dead slots, tail
+ *   reader ── view (read) ──► points, graphs, tail scanned exactly           ▼
+ *                                                            maintenance: graphs, checkpoints
+ *
+ * Locks, in this order:
+ *   maintaining  graphs and checkpoints
+ *   order    who may append: sequence of the log, quota reservation before it
+ *   queue    writes between append and answer
+ *   view     readers see whole operations: apply holds it to write, queries to read
+ *   upkeep   whether maintenance is scheduled; dead slots that graphs have not heard of
+ * Only maintenance changes graphs, one job a shard at a time; it needs no lock for that, as graphs
+ * lock themselves and rows are pinned by its reader. */
+#ifndef DP_SHARD_INTERNAL_H
+#define DP_SHARD_INTERNAL_H
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/id.h"
+#include "collection/collection.h"
+#include "collection/op_internal.h"
+#include "collection/sparse_internal.h"
+#include "index/flat.h"
+#include "index/hnsw.h"
+#include "storage/log.h"
+#include "storage/points.h"
+
+#define DP_RECORD_OPERATION 1u /* type of a log record */
+#define DP_CHECKPOINT_BYTES_DEFAULT (64u << 20)
+
+/* What is derived from one vector of the schema. */
+typedef struct {
+    dp_rows rows;            /* dense columns, multivectors excepted */
+    bool has_rows;           /* rows is set */
+    dp_sparse *sparse;       /* sparse columns */
+    uint64_t live_count;     /* live points that have it; view */
+    dp_hnsw *graph;          /* set under view (write), by maintenance; NULL: none yet */
+    atomic_uint indexed_end; /* live slots below are in the graph */
+    bool graph_dirty;        /* maintaining: changed since it was saved */
+} dp_derived;
+
+typedef enum { DP_WRITE_WAITING, DP_WRITE_DURABLE, DP_WRITE_DONE, DP_WRITE_FAILED } dp_write_state;
+
+/* A write between append and answer; on the stack of its thread. */
+typedef struct dp_write {
+    struct dp_write *next;
+    const dp_op_record *record;
+    dp_log_ticket ticket;
+    dp_amount held;
+    dp_write_state state;
+    uint32_t points; /* changed */
+    ort_err err;
+    ort_diag diag;
+} dp_write;
+
+typedef struct {
+    dp_schema *schema; /* view */
+    ort_tenant_id tenant;
+    ort_collection_id collection;
+    char name[ORT_NAME_BYTES_MAX + 1];
+    int data_dir, index_dir;
+    dp_quota *quota; /* the collection's */
+    ort_pool *workers;
+    uint64_t checkpoint_bytes;
+    dp_log *log;
+    dp_points *points;
+    dp_derived *derived; /* one for each vector of the schema; the array never moves */
+    uint32_t derived_count;
+
+    pthread_mutex_t order;
+
+    pthread_mutex_t queue;
+    pthread_cond_t queue_changed;
+    dp_write *queue_head, *queue_tail;
+    bool applying; /* somebody drains the head of the queue */
+
+    pthread_rwlock_t view;
+    uint64_t applied_lsn;
+    atomic_uint slot_end;
+    atomic_bool broken;  /* an applied record could not be applied: no more writes; queue */
+    ort_diag broken_why; /* set once, before broken */
+
+    pthread_mutex_t maintaining; /* one at a time changes graphs and writes checkpoints */
+    pthread_mutex_t upkeep;
+    pthread_cond_t upkeep_changed;
+    bool scheduled, again; /* a job is queued or runs; it shall look once more */
+    uint32_t *dead;        /* slots killed since maintenance looked */
+    size_t dead_count, dead_cap;
+    bool dead_lost; /* no memory to note one: graphs are checked against the live bits */
+    _Atomic(uint64_t) checkpoint_retry_ns; /* one failed: not again before this */
+    _Atomic(uint64_t) graph_retry_ns;      /* likewise an insert */
+    atomic_bool stop;                      /* closing */
+    uint32_t build_threads;
+} dp_shard;
+
+/* --- shard.c */
+ort_err dp_shard__open(dp_shard **out, int data_dir, int index_dir,
+                       const dp_collection_config *config, dp_quota *quota,
+                       const dp_collection_env *env, ort_diag *diag);
+void dp_shard__close(dp_shard *s);
+
+/* --- shard_write.c: a write from its check to its answer. */
+ort_err dp_shard__write(dp_shard *s, const dp_op *op, uint64_t until_mono_ns, dp_op_result *out,
+                        ort_diag *diag);
+uint64_t dp_shard__queue_length(dp_shard *s);
+void dp_shard__wait_until_applied(dp_shard *s); /* all that was appended; order is held */
+
+/* Whether writes are taken; the words why not. */
+ort_err dp_shard__check_writable(dp_shard *s, ort_diag *diag);
+
+/* --- shard_apply.c: what an operation does. The caller holds view for writing (or is alone).
+ * ORT_ENOTFOUND: points it needs are not there; the others were changed. Anything else but ORT_OK
+ * breaks the shard. */
+ort_err dp_shard__apply(dp_shard *s, const dp_op_record *record, uint64_t lsn, uint32_t *points_out,
+                        ort_diag *diag);
+
+/* Counts and lists every live point: once, after open. */
+ort_err dp_shard__list_all(dp_shard *s, ort_diag *diag);
+
+/* What the operation would add at most, from the record alone; and what it would really add, from
+ * the points of now (upserts: exact; others: still a bound). */
+void dp_shard__worst(const dp_shard *s, const dp_op_record *record, dp_amount *out, bool *bounded);
+ort_err dp_shard__plan(dp_shard *s, const dp_op_record *record, dp_amount *out, ort_diag *diag);
+
+/* --- shard_upkeep.c: graphs and checkpoints. */
+void dp_shard__note_dead(dp_shard *s, uint32_t slot);
+void dp_shard__schedule(dp_shard *s); /* if there is anything to do */
+bool dp_shard__is_idle(dp_shard *s);
+ort_err dp_shard__checkpoint(dp_shard *s, ort_diag *diag);
+void dp_shard__load_graphs(dp_shard *s);
+void dp_shard__upkeep_stop(dp_shard *s); /* waits for the job that runs */
+uint64_t dp_shard__due(dp_shard *s);     /* rows that wait for a graph */
+
+/* Whether a vector shall have a graph, by its size now. */
+bool dp_shard__wants_graph(const dp_shard *s, uint32_t column);
+
+static inline bool
+dp_derived_is_graphed(const dp_vector_schema *v)
+{
+    return !v->sparse && !v->multi && v->hnsw.m > 0 && v->hnsw.indexing_threshold_kb > 0;
+}
+#endif /* DP_SHARD_INTERNAL_H */

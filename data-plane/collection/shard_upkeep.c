@@ -1,0 +1,520 @@
+/* Upkeep: what happens to a shard beside its requests. One job a shard at a time, on the pool that
+ * the whole node shares; a job works in slices and goes back to the end of the queue after each, so
+ * that a large import of one tenant leaves the others' graphs their turn.
+ *
+ * A round: tell the graphs of dead slots; make a graph where a vector has grown enough for one;
+ * insert a slice of the tail; repair when a tenth is dead; checkpoint when the log is long. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "collection/shard_internal.h"
+
+#define SLICE_SLOTS 1024u
+#define RETRY_NS (UINT64_C(10) * 1000000000u)
+
+static const ort_log log_ = {.module = "collection"};
+
+static void run(void *arg);
+
+/* --- scheduling ---------------------------------------------------------------------------------
+ */
+
+static bool
+checkpoint_due(dp_shard *s)
+{
+    dp_points_stats stats;
+    dp_points_get_stats(s->points, &stats);
+    /* Folding rewrites no more than a few times what it folds: the more there is, the longer the
+     * log may grow. */
+    const uint64_t due =
+        stats.disk_bytes / 4 > s->checkpoint_bytes ? stats.disk_bytes / 4 : s->checkpoint_bytes;
+    return dp_log_bytes_behind(s->log, dp_points_mark(s->points).lsn) >= due &&
+           ort_mono_ns() >= atomic_load(&s->checkpoint_retry_ns) && !atomic_load(&s->broken);
+}
+
+bool
+dp_shard__wants_graph(const dp_shard *s, uint32_t column)
+{
+    const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
+    return dp_derived_is_graphed(v) && s->derived[column].has_rows &&
+           s->derived[column].live_count * v->size * dp_elem_bytes(v->elem) >=
+               (uint64_t)v->hnsw.indexing_threshold_kb * 1024;
+}
+
+/* Slots that wait for a graph, of all vectors. */
+uint64_t
+dp_shard__due(dp_shard *s)
+{
+    const uint32_t end = atomic_load_explicit(&s->slot_end, memory_order_acquire);
+    uint64_t due = 0;
+    pthread_rwlock_rdlock(&s->view);
+    for (uint32_t c = 0; c < s->derived_count; c++) {
+        const dp_derived *d = &s->derived[c];
+        if (d->graph != NULL) {
+            due += end - atomic_load_explicit(&d->indexed_end, memory_order_acquire);
+        } else if (dp_shard__wants_graph(s, c)) {
+            due += d->live_count;
+        }
+    }
+    pthread_rwlock_unlock(&s->view);
+    return due;
+}
+
+static bool
+anything_to_do(dp_shard *s)
+{
+    pthread_mutex_lock(&s->upkeep);
+    const bool dead = s->dead_count > 0 || s->dead_lost;
+    pthread_mutex_unlock(&s->upkeep);
+    return dead || checkpoint_due(s) ||
+           (ort_mono_ns() >= atomic_load(&s->graph_retry_ns) && dp_shard__due(s) > 0);
+}
+
+void
+dp_shard__schedule(dp_shard *s)
+{
+    if (s->workers == NULL || atomic_load(&s->stop)) {
+        return;
+    }
+    pthread_mutex_lock(&s->upkeep);
+    if (s->scheduled) {
+        s->again = true;
+        pthread_mutex_unlock(&s->upkeep);
+        return;
+    }
+    pthread_mutex_unlock(&s->upkeep);
+    if (!anything_to_do(s)) {
+        return;
+    }
+    pthread_mutex_lock(&s->upkeep);
+    /* A full queue is no loss: the next write asks again. */
+    if (!s->scheduled && !atomic_load(&s->stop)) {
+        s->scheduled = ort_pool_submit(s->workers, run, s) == ORT_OK;
+    }
+    pthread_mutex_unlock(&s->upkeep);
+}
+
+bool
+dp_shard__is_idle(dp_shard *s)
+{
+    pthread_mutex_lock(&s->upkeep);
+    const bool idle = !s->scheduled;
+    pthread_mutex_unlock(&s->upkeep);
+    return idle && !anything_to_do(s);
+}
+
+void
+dp_shard__upkeep_stop(dp_shard *s)
+{
+    atomic_store(&s->stop, true);
+    pthread_mutex_lock(&s->upkeep);
+    while (s->scheduled) {
+        pthread_cond_wait(&s->upkeep_changed, &s->upkeep);
+    }
+    pthread_mutex_unlock(&s->upkeep);
+}
+
+/* --- dead slots ---------------------------------------------------------------------------------
+ */
+
+/* Called with view held for writing. Without a graph nobody wants to know: a graph made later takes
+ * live slots only. */
+void
+dp_shard__note_dead(dp_shard *s, uint32_t slot)
+{
+    bool graphs = false;
+    for (uint32_t c = 0; c < s->derived_count; c++) {
+        graphs = graphs || s->derived[c].graph != NULL;
+    }
+    if (!graphs) {
+        return;
+    }
+    pthread_mutex_lock(&s->upkeep);
+    if (s->dead_count == s->dead_cap && !s->dead_lost) {
+        const size_t cap = s->dead_cap == 0 ? 256 : s->dead_cap * 2;
+        uint32_t *grown = realloc(s->dead, cap * sizeof *grown);
+        if (grown == NULL) {
+            s->dead_lost = true;
+        } else {
+            s->dead = grown;
+            s->dead_cap = cap;
+        }
+    }
+    if (!s->dead_lost) {
+        s->dead[s->dead_count++] = slot;
+    }
+    pthread_mutex_unlock(&s->upkeep);
+}
+
+static void
+delete_from(dp_derived *d, uint32_t slot)
+{
+    if (d->graph != NULL && dp_hnsw_delete(d->graph, slot) == ORT_OK) {
+        d->graph_dirty = true;
+    }
+}
+
+static void
+tell_dead(dp_shard *s)
+{
+    pthread_mutex_lock(&s->upkeep);
+    uint32_t *dead = s->dead;
+    const size_t count = s->dead_count;
+    const bool lost = s->dead_lost;
+    s->dead = NULL;
+    s->dead_count = s->dead_cap = 0;
+    s->dead_lost = false;
+    pthread_mutex_unlock(&s->upkeep);
+    const uint32_t end = lost ? atomic_load(&s->slot_end) : 0;
+    for (uint32_t c = 0; c < s->derived_count; c++) {
+        for (size_t i = 0; i < count; i++) {
+            delete_from(&s->derived[c], dead[i]);
+        }
+        for (uint32_t slot = 0; slot < end; slot++) {
+            if (!dp_points_is_live(s->points, slot)) {
+                delete_from(&s->derived[c], slot);
+            }
+        }
+    }
+    free(dead);
+}
+
+/* --- graphs -------------------------------------------------------------------------------------
+ */
+
+static dp_hnsw_config
+graph_config(const dp_shard *s, uint32_t column)
+{
+    const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
+    /* The seed is the collection's, so that a rebuild gives the graph it gave before. */
+    return (dp_hnsw_config){.metric = v->metric,
+                            .m = v->hnsw.m,
+                            .ef_construct = v->hnsw.ef_construct,
+                            .seed = s->collection.v ^ column};
+}
+
+static void
+set_graph(dp_shard *s, uint32_t column, dp_hnsw *graph, uint32_t indexed_end)
+{
+    dp_derived *d = &s->derived[column];
+    pthread_rwlock_wrlock(&s->view);
+    atomic_store_explicit(&d->indexed_end, indexed_end, memory_order_release);
+    d->graph = graph;
+    pthread_rwlock_unlock(&s->view);
+}
+
+static void
+make_graph(dp_shard *s, uint32_t column)
+{
+    dp_hnsw *graph;
+    ort_diag diag;
+    const dp_hnsw_config config = graph_config(s, column);
+    if (dp_hnsw_new(&graph, &s->derived[column].rows, &config, &diag) != ORT_OK) {
+        ORT_LOG_WARN(&log_, "graph.failed", "collection=%016" PRIx64 " column=%u err=%s",
+                     s->collection.v, column, diag.text);
+        atomic_store(&s->graph_retry_ns, ort_mono_ns() + RETRY_NS);
+        return;
+    }
+    set_graph(s, column, graph, 0);
+}
+
+/* Inserts up to SLICE_SLOTS slots of the tail. */
+static void
+insert_slice(dp_shard *s, uint32_t column)
+{
+    dp_derived *d = &s->derived[column];
+    const uint32_t end = atomic_load_explicit(&s->slot_end, memory_order_acquire);
+    uint32_t slot = atomic_load_explicit(&d->indexed_end, memory_order_relaxed);
+    const uint32_t stop = end - slot > SLICE_SLOTS ? slot + SLICE_SLOTS : end;
+    dp_reader reader;
+    dp_reader_init(&reader, s->points);
+    for (; slot < stop && !atomic_load_explicit(&s->stop, memory_order_relaxed); slot++) {
+        if (dp_points_is_live(s->points, slot) && dp_points_has(&reader, column, slot)) {
+            const ort_err err = dp_hnsw_insert(d->graph, slot);
+            if (err != ORT_OK && err != ORT_EEXISTS) {
+                /* No memory now: the slot stays in the tail, which is scanned. */
+                atomic_store(&s->graph_retry_ns, ort_mono_ns() + RETRY_NS);
+                break;
+            }
+            d->graph_dirty = true;
+        }
+        atomic_store_explicit(&d->indexed_end, slot + 1, memory_order_release);
+    }
+    dp_reader_fini(&reader);
+}
+
+/* A large tail at once, by several threads; only where every live point has the vector. */
+static bool
+build_at_once(dp_shard *s, uint32_t column)
+{
+    dp_derived *d = &s->derived[column];
+    const uint32_t begin = atomic_load_explicit(&d->indexed_end, memory_order_relaxed);
+    const uint32_t end = atomic_load_explicit(&s->slot_end, memory_order_acquire);
+    if (s->build_threads < 2 || end - begin < 4 * SLICE_SLOTS) {
+        return false;
+    }
+    pthread_rwlock_rdlock(&s->view);
+    const bool all = d->live_count == dp_points_live_count(s->points);
+    pthread_rwlock_unlock(&s->view);
+    if (!all) {
+        return false;
+    }
+    const uint32_t stop = end - begin > 8 * SLICE_SLOTS ? begin + 8 * SLICE_SLOTS : end;
+    const dp_slot_set live = {.words = dp_points_live_words(s->points), .slot_end = stop};
+    dp_hnsw_progress progress = {0};
+    dp_reader reader;
+    dp_reader_init(&reader, s->points);
+    const ort_err err =
+        dp_hnsw_build(d->graph, begin, stop, &live, s->build_threads, &progress, NULL);
+    dp_reader_fini(&reader);
+    if (err == ORT_OK) {
+        d->graph_dirty = true;
+        atomic_store_explicit(&d->indexed_end, stop, memory_order_release);
+    }
+    return err == ORT_OK;
+}
+
+static void
+tend_graph(dp_shard *s, uint32_t column)
+{
+    dp_derived *d = &s->derived[column];
+    if (d->graph == NULL) {
+        pthread_rwlock_rdlock(&s->view);
+        const bool wanted = dp_shard__wants_graph(s, column);
+        pthread_rwlock_unlock(&s->view);
+        if (!wanted) {
+            return;
+        }
+        make_graph(s, column);
+    }
+    if (d->graph != NULL && !build_at_once(s, column)) {
+        insert_slice(s, column);
+    }
+    if (d->graph != NULL && dp_hnsw_wants_repair(d->graph)) {
+        dp_reader reader;
+        dp_reader_init(&reader, s->points);
+        const ort_err err = dp_hnsw_repair(d->graph);
+        dp_reader_fini(&reader);
+        if (err == ORT_OK) {
+            d->graph_dirty = true;
+        }
+    }
+}
+
+static void
+graph_file(uint32_t column, char out[32])
+{
+    snprintf(out, 32, "vector-%u.hnsw", column);
+}
+
+/* What a saved graph belongs to. Slots are numbered by the checkpoint: a graph of another one is of
+ * no use. */
+static dp_hnsw_stamp
+stamp_of(const dp_shard *s)
+{
+    return (dp_hnsw_stamp){.owner = {s->tenant.v, s->collection.v},
+                           .lsn = dp_points_generation(s->points)};
+}
+
+static void
+save_graphs(dp_shard *s)
+{
+    for (uint32_t c = 0; s->index_dir >= 0 && c < s->derived_count; c++) {
+        dp_derived *d = &s->derived[c];
+        ort_diag diag;
+        char name[32];
+        graph_file(c, name);
+        if (d->graph == NULL) {
+            continue;
+        }
+        const dp_hnsw_stamp stamp = stamp_of(s);
+        if (dp_hnsw_save(d->graph, s->index_dir, name, &stamp, &diag) != ORT_OK) {
+            ORT_LOG_WARN(&log_, "graph.save", "collection=%016" PRIx64 " column=%u err=%s",
+                         s->collection.v, c, diag.text);
+        } else {
+            d->graph_dirty = false;
+        }
+    }
+}
+
+/* The first live slot that the graph lacks. */
+static uint32_t
+first_missing(dp_shard *s, uint32_t column, const dp_hnsw *graph, uint32_t end)
+{
+    dp_reader reader;
+    dp_reader_init(&reader, s->points);
+    uint32_t slot = dp_points_next_live(s->points, 0);
+    while (slot < end && (dp_hnsw_has(graph, slot) || !dp_points_has(&reader, column, slot))) {
+        slot = dp_points_next_live(s->points, slot + 1);
+    }
+    dp_reader_fini(&reader);
+    return slot < end ? slot : end;
+}
+
+/* Before the replay, so that it tells the graphs what died since. A graph that cannot be used is
+ * made anew. */
+void
+dp_shard__load_graphs(dp_shard *s)
+{
+    for (uint32_t c = 0; s->index_dir >= 0 && c < s->derived_count; c++) {
+        dp_hnsw_stamp stamp = stamp_of(s);
+        const uint64_t generation = stamp.lsn;
+        const dp_hnsw_config config = graph_config(s, c);
+        dp_hnsw *graph;
+        ort_diag diag;
+        char name[32];
+        if (!s->derived[c].has_rows ||
+            !dp_derived_is_graphed(dp_schema_peek_vector(s->schema, c))) {
+            continue;
+        }
+        graph_file(c, name);
+        const ort_err err =
+            dp_hnsw_load(&graph, &s->derived[c].rows, &config, s->index_dir, name, &stamp, &diag);
+        if (err == ORT_OK && stamp.lsn == generation) {
+            set_graph(s, c, graph, first_missing(s, c, graph, dp_points_sealed_end(s->points)));
+            continue;
+        }
+        if (err == ORT_OK) {
+            dp_hnsw_free(graph);
+        } else if (err != ORT_ENOTFOUND) {
+            ORT_LOG_WARN(&log_, "graph.rebuild", "collection=%016" PRIx64 " column=%u err=%s",
+                         s->collection.v, c, diag.text);
+        }
+    }
+}
+
+/* --- checkpoints --------------------------------------------------------------------------------
+ */
+
+/* Dead slots that a graph still walks through keep their rows. */
+static bool
+is_held(void *arg, uint32_t slot_first, uint32_t slot_count)
+{
+    dp_shard *s = arg;
+    (void)slot_first;
+    (void)slot_count;
+    for (uint32_t c = 0; c < s->derived_count; c++) {
+        if (s->derived[c].graph != NULL && dp_hnsw_deleted(s->derived[c].graph) > 0) {
+            return true;
+        }
+    }
+    pthread_mutex_lock(&s->upkeep);
+    const bool untold = s->dead_count > 0 || s->dead_lost;
+    pthread_mutex_unlock(&s->upkeep);
+    return untold;
+}
+
+static void
+repair_all(dp_shard *s)
+{
+    dp_reader reader;
+    dp_reader_init(&reader, s->points);
+    for (uint32_t c = 0; c < s->derived_count; c++) {
+        dp_derived *d = &s->derived[c];
+        if (d->graph != NULL && dp_hnsw_deleted(d->graph) > 0 &&
+            dp_hnsw_repair(d->graph) == ORT_OK) {
+            d->graph_dirty = true;
+        }
+    }
+    dp_reader_fini(&reader);
+}
+
+/* Holds up writes for as long as it takes to apply what is under way: one group commit. */
+static ort_err
+freeze(dp_shard *s, dp_checkpoint **out, dp_log_mark *mark, ort_diag *diag)
+{
+    pthread_mutex_lock(&s->order);
+    dp_shard__wait_until_applied(s);
+    ort_err err = ORT_OK;
+    if (atomic_load(&s->broken)) {
+        err = ort_fail(diag, ORT_EBUSY, "the shard takes no writes");
+    } else {
+        *mark = dp_log_durable(s->log);
+        err = dp_points_freeze(s->points, *mark, out, diag);
+    }
+    pthread_mutex_unlock(&s->order);
+    return err;
+}
+
+/* maintaining is held. */
+static ort_err
+checkpoint(dp_shard *s, ort_diag *diag)
+{
+    const dp_checkpoint_options options = {.held = is_held, .arg = s};
+    dp_checkpoint *cp = NULL;
+    dp_log_mark mark = {0};
+    tell_dead(s);
+    repair_all(s);
+    ort_err err = freeze(s, &cp, &mark, diag);
+    if (err == ORT_OK) {
+        err = dp_checkpoint_write(cp, &options, diag);
+    }
+    dp_checkpoint_free(cp);
+    if (err == ORT_OK) {
+        /* Graphs first: losing them costs a rebuild, a longer log costs nothing. */
+        save_graphs(s);
+        err = dp_log_cut(s->log, mark.lsn, diag);
+    }
+    return err;
+}
+
+ort_err
+dp_shard__checkpoint(dp_shard *s, ort_diag *diag)
+{
+    pthread_mutex_lock(&s->maintaining);
+    const ort_err err = checkpoint(s, diag);
+    pthread_mutex_unlock(&s->maintaining);
+    return err;
+}
+
+/* --- the job ------------------------------------------------------------------------------------
+ */
+
+static void
+round_of_work(dp_shard *s)
+{
+    pthread_mutex_lock(&s->maintaining);
+    tell_dead(s);
+    for (uint32_t c = 0; c < s->derived_count && !atomic_load(&s->stop); c++) {
+        tend_graph(s, c);
+    }
+    if (!atomic_load(&s->stop) && checkpoint_due(s)) {
+        ort_diag diag;
+        if (checkpoint(s, &diag) != ORT_OK) {
+            ORT_LOG_WARN(&log_, "checkpoint.failed",
+                         "tenant=%016" PRIx64 " collection=%016" PRIx64 " err=%s", s->tenant.v,
+                         s->collection.v, diag.text);
+            atomic_store(&s->checkpoint_retry_ns, ort_mono_ns() + RETRY_NS);
+        }
+    }
+    pthread_mutex_unlock(&s->maintaining);
+}
+
+static void
+run(void *arg)
+{
+    dp_shard *s = arg;
+    for (;;) {
+        if (!atomic_load(&s->stop)) {
+            round_of_work(s);
+        }
+        const bool more = !atomic_load(&s->stop) && anything_to_do(s);
+        pthread_mutex_lock(&s->upkeep);
+        if ((more || s->again) && !atomic_load(&s->stop)) {
+            s->again = false;
+            const bool queued = ort_pool_submit(s->workers, run, s) == ORT_OK;
+            pthread_mutex_unlock(&s->upkeep);
+            if (queued) {
+                return;
+            }
+            continue; /* the queue is full, or closing: go on here */
+        }
+        s->scheduled = false;
+        pthread_cond_broadcast(&s->upkeep_changed);
+        pthread_mutex_unlock(&s->upkeep);
+        return;
+    }
+}
