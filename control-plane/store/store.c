@@ -102,6 +102,41 @@ open_readers(cp_store *store, uint32_t count, ort_diag *diag)
     return err;
 }
 
+static unsigned
+last_migration(const cp_store_options *options)
+{
+    return options->migrations != NULL ? (unsigned)strtoul(options->migrations, NULL, 10) : 0;
+}
+
+static ort_err
+open_writer(cp_store *store, const cp_store_options *options, ort_diag *diag)
+{
+    ort_err err = take_lock(store, diag);
+    if (err == ORT_OK) {
+        err = make_file(store, diag);
+    }
+    if (err == ORT_OK) {
+        err = cp__conn_open(&store->writer, store->path, false, store->wait_ms, diag);
+    }
+    if (err == ORT_OK) {
+        err = check_pages(&store->writer, options->full_check, diag);
+    }
+    if (err == ORT_OK) {
+        err = cp__migrate(&store->writer, last_migration(options), diag);
+    }
+    return err;
+}
+
+static ort_err
+check_read_only(cp_store *store, const cp_store_options *options, ort_diag *diag)
+{
+    ort_err err = check_pages(&store->readers[0], options->full_check, diag);
+    if (err == ORT_OK) {
+        err = cp__migrate_check(&store->readers[0], diag);
+    }
+    return err;
+}
+
 ort_err
 cp_store_open(cp_store **out, const cp_store_options *options, ort_diag *diag)
 {
@@ -124,25 +159,16 @@ cp_store_open(cp_store **out, const cp_store_options *options, ort_diag *diag)
         err = ort_fail(diag, ORT_EINVAL, "the path of the database is too long");
         goto done;
     }
-    err = take_lock(store, diag);
-    if (err == ORT_OK) {
-        err = make_file(store, diag);
-    }
-    if (err == ORT_OK) {
-        err = cp__conn_open(&store->writer, store->path, false, store->wait_ms, diag);
-    }
-    if (err == ORT_OK) {
-        err = check_pages(&store->writer, options->full_check, diag);
-    }
-    const unsigned up_to =
-        options->migrations != NULL ? (unsigned)strtoul(options->migrations, NULL, 10) : 0;
-    if (err == ORT_OK) {
-        err = cp__migrate(&store->writer, up_to, diag);
+    store->read_only = options->read_only;
+    if (!store->read_only) {
+        err = open_writer(store, options, diag);
     }
     if (err == ORT_OK) {
         err = open_readers(store, readers, diag);
     }
-    if (err == ORT_OK && up_to == 0) {
+    if (err == ORT_OK && store->read_only) {
+        err = check_read_only(store, options, diag);
+    } else if (err == ORT_OK && last_migration(options) == 0) {
         err = cp__seed(store, diag);
     }
     if (err == ORT_OK) {

@@ -35,6 +35,8 @@ typedef struct {
     uint32_t wait_ms; /* for the writer's turn, a snapshot, or a lock of another process (backup);
                          then ORT_EBUSY. 0 = 10000 */
     bool full_check;  /* read every page at open (seconds per GiB) instead of a quick look */
+    bool read_only;   /* only look, also while a hub is running: no migration, no change, no note
+                         (ORT_EDENIED), and no second process is kept out */
     const char *migrations; /* tests only: "0001" = stop after that one. NULL = all */
 } cp_store_options;
 

@@ -115,7 +115,8 @@ struct cp_tx {
 
 struct cp_store {
     char path[4096];
-    int lock_fd; /* keeps a second control plane out; -1: read-only store */
+    int lock_fd;    /* keeps a second control plane out; -1: none */
+    bool read_only; /* no writer: only looks */
     uint32_t wait_ms;
     cp__conn writer;
     cp__conn *readers;

@@ -41,11 +41,17 @@ const cp__table cp__tables[CP__TABLES] = {
                          "SELECT id FROM join_tokens"},
     [CP__PLANS] =
         {"plans",
-         "SELECT json_object('name', name, 'display', display," NO_LIMIT("max_collections") "," NO_LIMIT("max_vectors_per_collection") "," NO_LIMIT(
-             "max_vectors") "," NO_LIMIT("max_storage_bytes") "," NO_LIMIT("max_requests_per_"
-                                                                           "minute") "," NO_LIMIT("max_requests_per_minute_per_key") ","
-                                                                                                                                     " 'created_at_ms', created_at_ms, 'updated_at_ms', updated_at_ms,"
-                                                                                                                                     " 'revision', revision) FROM plans WHERE name = ?",
+         "SELECT json_object('name', name, 'display', display," NO_LIMIT("max_collections") "," NO_LIMIT("max_vectors_per_collection") "," NO_LIMIT("max_vectors") "," NO_LIMIT(
+             "max_storage_bytes") "," NO_LIMIT("max_requests_per_"
+                                               "minute") "," NO_LIMIT("max_requests_per_minute_per_"
+                                                                      "key") ","
+                                                                             " 'created_at_ms', "
+                                                                             "created_at_ms, "
+                                                                             "'updated_at_ms', "
+                                                                             "updated_at_ms,"
+                                                                             " 'revision', "
+                                                                             "revision) FROM plans "
+                                                                             "WHERE name = ?",
          "SELECT name FROM plans"},
     [CP__TENANTS] = {"tenants",
                      "SELECT json_object('id', id, 'name', name, 'display', display,"
@@ -58,17 +64,22 @@ const cp__table cp__tables[CP__TABLES] = {
                      "SELECT id FROM tenants"},
     [CP__QUOTAS] =
         {"quotas",
-         "SELECT json_object('tenant', tenant," OVERRIDE("max_collections") "," OVERRIDE("max_"
-                                                                                         "vectors_"
-                                                                                         "per_"
-                                                                                         "collectio"
-                                                                                         "n") "," OVERRIDE("max_vectors") "," OVERRIDE(
-             "max_storage_bytes") "," OVERRIDE("max_requests_per_minute") "," OVERRIDE("max_"
-                                                                                       "requests_"
-                                                                                       "per_minute_"
-                                                                                       "per_key") ","
-                                                                                                  " 'updated_at_ms', updated_at_ms, 'revision', revision)"
-                                                                                                  " FROM quotas WHERE tenant = ?",
+         "SELECT json_object('tenant', tenant," OVERRIDE("max_collections") "," OVERRIDE(
+             "max_"
+             "vectors_"
+             "per_"
+             "collectio"
+             "n") "," OVERRIDE("max_vectors") "," OVERRIDE("max_storage_bytes") "," OVERRIDE("max_"
+                                                                                             "reque"
+                                                                                             "sts_"
+                                                                                             "per_"
+                                                                                             "minut"
+                                                                                             "e") "," OVERRIDE("max_"
+                                                                                                               "requests_"
+                                                                                                               "per_minute_"
+                                                                                                               "per_key") ","
+                                                                                                                          " 'updated_at_ms', updated_at_ms, 'revision', revision)"
+                                                                                                                          " FROM quotas WHERE tenant = ?",
          "SELECT tenant FROM quotas"},
     [CP__KEYS] =
         {"keys",

@@ -261,29 +261,32 @@ cp_quota_put(cp_tx *tx, cp_quota *row, ort_diag *diag)
     if (err != ORT_OK) {
         return err;
     }
-    cp__query q =
-        cp__q(tx, "INSERT INTO quotas (tenant, " LIMITS ", updated_at_ms, revision)"
-                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (tenant) DO UPDATE SET " SET("ma"
-                                                                                                "x_"
-                                                                                                "co"
-                                                                                                "ll"
-                                                                                                "ec"
-                                                                                                "ti"
-                                                                                                "on"
-                                                                                                "s") ", " SET("max_vectors_per_collection") ", " SET(
-                      "max_vectors") ", " SET("max_storage_bytes") ", " SET("max_requests_per_"
-                                                                            "minute") ", " SET("max"
-                                                                                               "_re"
-                                                                                               "que"
-                                                                                               "sts"
-                                                                                               "_pe"
-                                                                                               "r_"
-                                                                                               "min"
-                                                                                               "ute"
-                                                                                               "_pe"
-                                                                                               "r_"
-                                                                                               "ke"
-                                                                                               "y") ", " SET("updated_at_ms") ", revision = quotas.revision + 1");
+    cp__query q = cp__q(
+        tx,
+        "INSERT INTO quotas (tenant, " LIMITS ", updated_at_ms, revision)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (tenant) DO UPDATE SET " SET(
+            "ma"
+            "x_"
+            "co"
+            "ll"
+            "ec"
+            "ti"
+            "on"
+            "s") ", " SET("max_vectors_per_collection") ", " SET("max_vectors") ", " SET("max_"
+                                                                                         "storage_"
+                                                                                         "bytes") ", " SET("max_requests_per_"
+                                                                                                           "minute") ", " SET("max"
+                                                                                                                              "_re"
+                                                                                                                              "que"
+                                                                                                                              "sts"
+                                                                                                                              "_pe"
+                                                                                                                              "r_"
+                                                                                                                              "min"
+                                                                                                                              "ute"
+                                                                                                                              "_pe"
+                                                                                                                              "r_"
+                                                                                                                              "ke"
+                                                                                                                              "y") ", " SET("updated_at_ms") ", revision = quotas.revision + 1");
     cp__bind_text(&q, id);
     for (int i = 0; i < CP_LIMIT_COUNT; i++) {
         if (row->overrides.set[i]) {

@@ -124,6 +124,9 @@ begin(cp_store *store, cp__tx_kind kind, const cp_author *author, cp_tx **out, o
 {
     ort_err err = ORT_OK;
     *out = NULL;
+    if (store->read_only && kind != CP__READ) {
+        return ort_fail(diag, ORT_EDENIED, "the store was opened only to be read");
+    }
     cp_tx *tx = calloc(1, sizeof *tx);
     if (tx == NULL) {
         return ort_fail(diag, ORT_ENOMEM, "begin a transaction");

@@ -104,7 +104,8 @@ put_hour(cp_tx *tx, const cp_usage_report *report, const uint64_t added[CP_METER
               " ON CONFLICT (tenant, hour_ms) DO UPDATE SET " ADD("requests") ", " ADD("searches") ", " ADD("writes") ", " ADD(
                   "bytes_in") ", " ADD("bytes_out") ", " MAX("collections_max") ", " MAX("vectors_"
                                                                                          "max") ","
-                                                                                                " " MAX("storage_bytes_max"));
+                                                                                                " " MAX(
+                                                                                                    "storage_bytes_max"));
     cp__bind_id(&q, report->tenant.v);
     cp__bind_i64(&q, tx->now_ms - tx->now_ms % HOUR_MS);
     for (int i = 0; i < CP_METER_COUNT; i++) {

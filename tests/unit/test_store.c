@@ -375,6 +375,670 @@ a_row_changed_from_outside_differs_from_the_log(void **state)
     assert_string_equal(differ, "plans/default is not as its last record left it");
 }
 
+/* An auditor sees that a hash was stored, and not the hash. */
+static void
+hashes_are_hidden_from_people(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    seen s = {0};
+    cp_key key = {.id = "0123456789abcdefghjkmnpq",
+                  .scopes = CP_SCOPE_DATA_READ,
+                  .name = "\"hash\":\"not one\"",
+                  .max_requests_per_minute = CP_UNLIMITED};
+    key.tenant = add_tenant(f, 0x1000000000000001, "acme");
+    memset(key.hash.b, 0x5a, sizeof key.hash.b);
+    OK(cp_texts_add(&key.collections, "docs-*", 6));
+    OK(cp_texts_add(&key.collections, "a\"b", 3));
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_key_put(tx, &key, &diag));
+    OK(cp_tx_commit(tx, &(cp_change){.op = "key.create", .tenant = key.tenant}, NULL, &diag));
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    cp_oplog_query query = {.newest_first = true, .limit = 1, .for_people = true};
+    OK(cp_oplog_list(tx, &query, keep, &s, &diag));
+    assert_non_null(strstr(s.after, "\"hash\":\"(hidden)\""));
+    assert_null(strstr(s.after, "5a5a"));
+    assert_non_null(strstr(s.after, "\\\"hash\\\":\\\"not one\\\""));
+    assert_non_null(strstr(s.after, "\"collections\":[\"docs-*\",\"a\\\"b\"]"));
+    query.for_people = false;
+    OK(cp_oplog_list(tx, &query, keep, &s, &diag));
+    assert_non_null(strstr(s.after, "5a5a"));
+    cp_key back;
+    OK(cp_key_get(tx, key.tenant, key.id, &back, &diag));
+    assert_true(cp_texts_equal(&back.collections, &key.collections));
+    assert_string_equal(back.name, key.name);
+    assert_memory_equal(back.hash.b, key.hash.b, 32);
+    cp_tx_end(tx);
+}
+
+/* ---- rows and their refusals ---- */
+
+#define REFUSED(call, expect, words)                 \
+    do {                                             \
+        assert_int_equal((call), (expect));          \
+        assert_non_null(strstr(diag.text, (words))); \
+    } while (0)
+
+static void
+names_are_unique_and_come_free_with_a_tombstone(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    cp_tenant row, other = {.id = {0x1000000000000002}, .name = "acme", .plan = "default"};
+    const ort_tenant_id acme = add_tenant(f, 0x1000000000000001, "acme");
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    REFUSED(cp_tenant_put(tx, &other, &diag), ORT_EEXISTS, "named acme already");
+    cp_tx_end(tx);
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_tenant_find(tx, "acme", &row, &diag));
+    row.state = CP_TENANT_DELETED;
+    row.deleted_at_ms = 5;
+    OK(cp_tenant_put(tx, &row, &diag));
+    assert_int_equal(row.revision, 2);
+    OK(cp_tenant_put(tx, &other, &diag));
+    OK(cp_tx_commit(tx, &(cp_change){.op = "tenant.deleted"}, NULL, &diag));
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    OK(cp_tenant_find(tx, "acme", &row, &diag));
+    assert_true(row.id.v == other.id.v);
+    REFUSED(cp_tenant_find(tx, "1000000000000001", &row, &diag), ORT_ENOTFOUND, "no tenant 1000");
+    OK(cp_tenant_get(tx, acme, &row, &diag));
+    assert_int_equal(row.state, CP_TENANT_DELETED);
+    cp_tx_end(tx);
+}
+
+static void
+what_is_referred_to_must_be_there_and_stays(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    cp_tenant row = {.id = {0x1000000000000001}, .name = "acme", .plan = "gold"};
+    cp_node node = {.id = {7}, .name = "n", .region = "mars", .weight = 1};
+    add_region(f, "eu");
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    REFUSED(cp_tenant_put(tx, &row, &diag), ORT_ENOTFOUND, "no plan gold");
+    /* A failed statement ends what the transaction may become. */
+    REFUSED(cp_tx_commit(tx, &(cp_change){.op = "x.y"}, NULL, &diag), ORT_EINTERNAL, "failed");
+    strcpy(row.plan, "default");
+    OK(cp_texts_add(&row.regions, "eu", 2));
+    OK(cp_texts_add(&row.regions, "mars", 4));
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    REFUSED(cp_tenant_put(tx, &row, &diag), ORT_ENOTFOUND, "no region mars");
+    cp_tx_end(tx);
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    REFUSED(cp_node_put(tx, &node, &diag), ORT_ENOTFOUND, "no region mars");
+    cp_tx_end(tx);
+    row.regions = (cp_texts){0};
+    OK(cp_texts_add(&row.regions, "eu", 2));
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_tenant_put(tx, &row, &diag));
+    OK(cp_tx_commit(tx, &(cp_change){.op = "tenant.create"}, NULL, &diag));
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    REFUSED(cp_region_remove(tx, "eu", &diag), ORT_ECONFLICT, "region eu is in use");
+    cp_tx_end(tx);
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    REFUSED(cp_plan_remove(tx, "default", &diag), ORT_ECONFLICT, "plan default is in use");
+    cp_tx_end(tx);
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_tenant_get(tx, row.id, &row, &diag));
+    assert_true(cp_texts_has(&row.regions, "eu"));
+    assert_int_equal(row.regions.count, 1);
+    row.regions = (cp_texts){0};
+    OK(cp_tenant_put(tx, &row, &diag));
+    OK(cp_region_remove(tx, "eu", &diag));
+    OK(cp_plan_remove(tx, "enterprise", &diag));
+    OK(cp_tx_commit(tx, &(cp_change){.op = "tenant.update"}, NULL, &diag));
+    assert_log_tells_state(f);
+}
+
+/* As the plan says, no limit, a number, zero: four things that must not become one another. */
+static void
+limits_are_the_plan_s_but_for_overrides(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    cp_quota quota;
+    cp_limits limits;
+    cp_plan plan;
+    const ort_tenant_id acme = add_tenant(f, 0x1000000000000001, "acme");
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_plan_get(tx, "default", &plan, &diag));
+    OK(cp_quota_get(tx, acme, &quota, &diag));
+    assert_int_equal(quota.revision, 1);
+    OK(cp_tenant_limits(tx, acme, &limits, &diag));
+    assert_memory_equal(&limits, &plan.limits, sizeof limits);
+    quota.overrides.set[CP_LIMIT_VECTORS] = true;
+    quota.overrides.to.v[CP_LIMIT_VECTORS] = CP_UNLIMITED;
+    quota.overrides.set[CP_LIMIT_COLLECTIONS] = true;
+    quota.overrides.to.v[CP_LIMIT_COLLECTIONS] = 0;
+    quota.overrides.set[CP_LIMIT_STORAGE_BYTES] = true;
+    quota.overrides.to.v[CP_LIMIT_STORAGE_BYTES] = CP_LIMIT_VALUE_MAX;
+    OK(cp_quota_put(tx, &quota, &diag));
+    assert_int_equal(quota.revision, 2);
+    OK(cp_tenant_limits(tx, acme, &limits, &diag));
+    const cp_limits expect = cp_limits_effective(&plan.limits, &quota.overrides);
+    assert_memory_equal(&limits, &expect, sizeof limits);
+    assert_true(limits.v[CP_LIMIT_VECTORS] == CP_UNLIMITED);
+    assert_true(limits.v[CP_LIMIT_COLLECTIONS] == 0);
+    assert_true(limits.v[CP_LIMIT_STORAGE_BYTES] == CP_LIMIT_VALUE_MAX);
+    assert_true(cp_limits_lower(&plan.limits, &limits));
+    assert_false(cp_limits_lower(&limits, &limits));
+    OK(cp_tx_commit(tx, &(cp_change){.op = "quota.set", .tenant = acme}, NULL, &diag));
+    assert_non_null(strstr(last_record(f).after, "\"max_vectors\":-1"));
+    assert_non_null(strstr(last_record(f).after, "\"max_requests_per_minute\":null"));
+}
+
+static ort_err
+count_keys(void *ctx, const cp_key *row)
+{
+    (void)row;
+    ++*(int *)ctx;
+    return ORT_OK;
+}
+
+static cp_key
+add_key(fixture *f, ort_tenant_id tenant, char last, int64_t expires_ms, int64_t revoked_ms)
+{
+    cp_tx *tx;
+    cp_key key = {.tenant = tenant,
+                  .scopes = CP_SCOPES_ALL,
+                  .max_requests_per_minute = 60,
+                  .expires_at_ms = expires_ms,
+                  .revoked_at_ms = revoked_ms};
+    snprintf(key.id, sizeof key.id, "0123456789abcdefghjkmnp%c", last);
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_key_put(tx, &key, &diag));
+    OK(cp_tx_commit(tx, &(cp_change){.op = "key.create", .tenant = tenant}, NULL, &diag));
+    return key;
+}
+
+/* A second tenant sees nothing of the first one's keys, and cannot take an id that exists. */
+static void
+keys_belong_to_one_tenant(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    int count = 0;
+    uint64_t live;
+    const ort_tenant_id acme = add_tenant(f, 0x1000000000000001, "acme");
+    const ort_tenant_id globex = add_tenant(f, 0x1000000000000002, "globex");
+    cp_key key = add_key(f, acme, 'a', 0, 0);
+    add_key(f, acme, 'b', 1000, 0);
+    add_key(f, acme, 'c', 0, 500);
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    REFUSED(cp_key_get(tx, globex, key.id, &key, &diag), ORT_ENOTFOUND, "no key 0123");
+    OK(cp_key_list(tx, globex, 0, (cp_page){0}, count_keys, &count, &diag));
+    assert_int_equal(count, 0);
+    OK(cp_key_list(tx, acme, 0, (cp_page){0}, count_keys, &count, &diag));
+    assert_int_equal(count, 3);
+    count = 0;
+    OK(cp_key_list(tx, acme, 999, (cp_page){0}, count_keys, &count, &diag));
+    assert_int_equal(count, 2);
+    OK(cp_key_count(tx, acme, 1000, &live, &diag));
+    assert_int_equal(live, 1);
+    cp_tx_end(tx);
+    key.tenant = globex;
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    REFUSED(cp_key_put(tx, &key, &diag), ORT_EEXISTS, "another tenant");
+    cp_tx_end(tx);
+}
+
+/* Reports of several nodes come in any order; "last used" must not go back. And rows of dead keys
+ * go, whatever stands beside them. */
+static void
+last_use_only_grows_and_dead_keys_are_swept(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    cp_key key, dead;
+    uint64_t swept;
+    const ort_tenant_id acme = add_tenant(f, 0x1000000000000001, "acme");
+    key = add_key(f, acme, 'a', 0, 0);
+    dead = add_key(f, acme, 'b', 1000, 0);
+    OK(cp_store_begin_note(f->store, &tx, &diag));
+    OK(cp_key_used(tx, key.id, 200, &diag));
+    OK(cp_key_used(tx, key.id, 100, &diag));
+    OK(cp_key_used(tx, dead.id, 100, &diag));
+    OK(cp_key_used(tx, "zzzzzzzzzzzzzzzzzzzzzzzz", 100, &diag));
+    OK(cp_tx_commit(tx, NULL, NULL, &diag));
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_key_get(tx, acme, key.id, &key, &diag));
+    assert_int_equal(key.last_used_ms, 200);
+    OK(cp_key_sweep(tx, 2000, &swept, &diag));
+    assert_int_equal(swept, 1);
+    OK(cp_tx_commit(tx, &(cp_change){.op = "key.sweep"}, NULL, &diag));
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    assert_int_equal(cp_key_get(tx, acme, dead.id, &dead, &diag), ORT_ENOTFOUND);
+    cp_tx_end(tx);
+    assert_log_tells_state(f);
+}
+
+/* Two who both saw epoch 1 must not both move the tenant. */
+static void
+a_home_changes_only_from_the_epoch_that_was_seen(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    cp_home home;
+    uint64_t left;
+    const ort_tenant_id acme = add_tenant(f, 0x1000000000000001, "acme");
+    add_region(f, "eu");
+    add_node(f, 0xa1, "eu");
+    add_node(f, 0xa2, "eu");
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_home_set(tx, acme, (ort_node_id){0xa1}, 0, &home, &diag));
+    REFUSED(cp_home_set(tx, acme, (ort_node_id){0xa2}, 0, &home, &diag), ORT_ESTALE, "epoch 0");
+    OK(cp_home_set(tx, acme, (ort_node_id){0xa2}, 1, &home, &diag));
+    REFUSED(cp_home_set(tx, acme, (ort_node_id){0xa1}, 1, &home, &diag), ORT_ESTALE, "epoch 1");
+    OK(cp_tx_commit(tx, &(cp_change){.op = "tenant.move", .tenant = acme}, NULL, &diag));
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_home_get(tx, acme, &home, &diag));
+    assert_int_equal(home.epoch, 2);
+    assert_int_equal(home.home.v, 0xa2);
+    OK(cp_holder_left(tx, acme, &left, &diag));
+    assert_int_equal(left, 2);
+    OK(cp_holder_gone(tx, acme, (ort_node_id){0xa1}, &diag));
+    OK(cp_holder_gone(tx, acme, (ort_node_id){0xa1}, &diag));
+    REFUSED(cp_holder_gone(tx, acme, (ort_node_id){0xa3}, &diag), ORT_ENOTFOUND, "never held");
+    OK(cp_holder_left(tx, acme, &left, &diag));
+    assert_int_equal(left, 1);
+    OK(cp_tx_commit(tx, &(cp_change){.op = "tenant.gone", .tenant = acme}, NULL, &diag));
+    assert_log_tells_state(f);
+}
+
+static void
+a_removed_node_frees_its_name_and_never_its_key(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    cp_node node, twin;
+    add_region(f, "eu");
+    add_node(f, 0xa1, "eu");
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_node_get_by_name(tx, "na1", &node, &diag));
+    node.state = CP_NODE_REMOVED;
+    OK(cp_node_put(tx, &node, &diag));
+    twin = node;
+    twin.id.v = 0xb1;
+    twin.state = CP_NODE_JOINING;
+    REFUSED(cp_node_put(tx, &twin, &diag), ORT_EEXISTS, "name (na1) or key");
+    cp_tx_end(tx);
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_node_put(tx, &node, &diag));
+    twin.key.b[31] = 9;
+    OK(cp_node_put(tx, &twin, &diag));
+    OK(cp_node_get_by_name(tx, "na1", &node, &diag));
+    assert_int_equal(node.id.v, 0xb1);
+    OK(cp_node_get_by_key(tx, &node.key, &node, &diag));
+    assert_int_equal(node.id.v, 0xb1);
+    OK(cp_tx_commit(tx, &(cp_change){.op = "node.join"}, NULL, &diag));
+}
+
+static void
+an_older_incarnation_has_nothing_to_say(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    add_region(f, "eu");
+    add_node(f, 0xa1, "eu");
+    cp_node_seen row = {.node = {0xa1}, .incarnation = 0xf000000000000002, .seen_at_ms = 7};
+    OK(cp_store_begin_note(f->store, &tx, &diag));
+    OK(cp_node_seen_put(tx, &row, &diag));
+    OK(cp_node_seen_put(tx, &row, &diag));
+    row.incarnation = 0x0000000000000003;
+    REFUSED(cp_node_seen_put(tx, &row, &diag), ORT_ESTALE, "later one");
+    OK(cp_node_seen_get(tx, row.node, &row, &diag));
+    assert_true(row.incarnation == 0xf000000000000002);
+    const cp_usage_report report = {.tenant = {1}};
+    REFUSED(cp_usage_take(tx, row.node, 5, &report, 1, &diag), ORT_ESTALE, "later one");
+    OK(cp_tx_commit(tx, NULL, NULL, &diag));
+}
+
+static void
+a_join_token_keeps_what_it_was_bound_to(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    uint64_t count;
+    cp_join_token row = {.id = "0123456789abcdefghjkmnpq", .region = "eu", .expires_at_ms = 900};
+    add_region(f, "eu");
+    add_node(f, 0xa1, "eu");
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_join_token_put(tx, &row, &diag));
+    OK(cp_join_token_get(tx, row.id, &row, &diag));
+    assert_false(row.has_key);
+    assert_int_equal(row.used_by.v, 0);
+    row.has_key = true;
+    row.key.b[0] = 0xab;
+    row.used_by.v = 0xa1;
+    row.used_at_ms = 800;
+    OK(cp_join_token_put(tx, &row, &diag));
+    OK(cp_tx_commit(tx, &(cp_change){.op = "node.token"}, NULL, &diag));
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_join_token_get(tx, row.id, &row, &diag));
+    assert_true(row.has_key && row.key.b[0] == 0xab && row.used_by.v == 0xa1);
+    OK(cp_join_token_expire(tx, 900, &count, &diag));
+    assert_int_equal(count, 0);
+    OK(cp_join_token_expire(tx, 901, &count, &diag));
+    assert_int_equal(count, 1);
+    OK(cp_tx_commit(tx, &(cp_change){.op = "node.token-sweep"}, NULL, &diag));
+    assert_log_tells_state(f);
+}
+
+/* ---- pages ---- */
+
+typedef struct {
+    char keys[64][ORT_ID_TEXT_BYTES];
+    uint32_t count;
+} page_seen;
+
+static ort_err
+keep_tenant(void *ctx, const cp_tenant *row)
+{
+    page_seen *s = ctx;
+    assert_true(s->count < 64);
+    ort_id_format(row->id.v, s->keys[s->count++]);
+    return ORT_OK;
+}
+
+/* Rows that come while a client pages, before and behind it, make it neither skip nor repeat. */
+static void
+pages_are_stable_under_inserts(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    page_seen s = {0};
+    uint64_t next = 0x8000000000000000;
+    for (uint64_t i = 1; i <= 9; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "t%" PRIu64, i);
+        add_tenant(f, i << 60, name);
+    }
+    for (uint32_t before = UINT32_MAX; s.count != before;) {
+        cp_tenant_query query = {.page = {.limit = 2}};
+        before = s.count;
+        query.page.after = s.count > 0 ? s.keys[s.count - 1] : NULL;
+        OK(cp_store_begin_read(f->store, &tx, &diag));
+        OK(cp_tenant_list(tx, &query, keep_tenant, &s, &diag));
+        cp_tx_end(tx);
+        if (s.count == before) {
+            break;
+        }
+        char name[16];
+        snprintf(name, sizeof name, "x%u", s.count);
+        add_tenant(f, s.count + 1, name); /* before the cursor */
+        snprintf(name, sizeof name, "y%u", s.count);
+        if (s.count < 4) {
+            add_tenant(f, ++next, name); /* behind it */
+        }
+    }
+    unsigned old_rows = 0;
+    for (uint32_t i = 0; i < s.count; i++) {
+        assert_true(i == 0 || strcmp(s.keys[i - 1], s.keys[i]) < 0);
+        old_rows += strcmp(s.keys[i] + 1, "000000000000000") == 0;
+    }
+    assert_int_equal(old_rows, 9);
+    assert_int_equal(s.count, 10);
+}
+
+static void
+tenants_are_found_by_home_plan_and_state(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    cp_home home;
+    page_seen s = {0};
+    const ort_tenant_id a = add_tenant(f, 0x1000000000000001, "a");
+    add_tenant(f, 0x1000000000000002, "b");
+    add_region(f, "eu");
+    add_node(f, 0xa1, "eu");
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_home_set(tx, a, (ort_node_id){0xa1}, 0, &home, &diag));
+    OK(cp_tx_commit(tx, &(cp_change){.op = "tenant.place", .tenant = a}, NULL, &diag));
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    OK(cp_tenant_list(tx, &(cp_tenant_query){.home = {0xa1}}, keep_tenant, &s, &diag));
+    assert_int_equal(s.count, 1);
+    assert_string_equal(s.keys[0], "1000000000000001");
+    OK(cp_tenant_list(tx, &(cp_tenant_query){.unplaced = true}, keep_tenant, &s, &diag));
+    assert_int_equal(s.count, 2);
+    assert_string_equal(s.keys[1], "1000000000000002");
+    OK(cp_tenant_list(tx, &(cp_tenant_query){.plan = "enterprise"}, keep_tenant, &s, &diag));
+    OK(cp_tenant_list(tx, &(cp_tenant_query){.in_state = true, .state = CP_TENANT_DELETING},
+                      keep_tenant, &s, &diag));
+    assert_int_equal(s.count, 2);
+    OK(cp_tenant_list(tx, &(cp_tenant_query){.plan = "default"}, keep_tenant, &s, &diag));
+    assert_int_equal(s.count, 4);
+    cp_tx_end(tx);
+}
+
+static void
+a_cursor_is_of_its_list_and_nothing_else(void **state)
+{
+    (void)state;
+    char text[CP_CURSOR_BYTES], key[CP_CURSOR_BYTES];
+    for (size_t n = 1; n < 70; n++) {
+        char given[80];
+        memset(given, 'k', n);
+        given[n] = '\0';
+        cp_cursor_format("tenants", given, text);
+        OK(cp_cursor_parse("tenants", text, strlen(text), key, &diag));
+        assert_string_equal(key, given);
+        assert_int_equal(cp_cursor_parse("nodes", text, strlen(text), key, &diag), ORT_EINVAL);
+        for (size_t cut = 0; cut < strlen(text); cut++) {
+            /* A cut one is refused or is a shorter key of the same list; never read past. */
+            (void)!cp_cursor_parse("tenants", text, cut, key, &diag);
+        }
+    }
+    static const char *const bad[] = {"", "A", "====", "dGVuYW50cw", "dGVuYW50czo", "a b c", "\n"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        REFUSED(cp_cursor_parse("tenants", bad[i], strlen(bad[i]), key, &diag), ORT_EINVAL,
+                "not a cursor");
+    }
+    memset(text, 'A', sizeof text);
+    assert_int_equal(cp_cursor_parse("tenants", text, sizeof text, key, &diag), ORT_EINVAL);
+}
+
+static void
+audit_is_filtered_by_tenant_op_actor_and_time(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    const ort_tenant_id acme = add_tenant(f, 0x1000000000000001, "acme");
+    add_tenant(f, 0x1000000000000002, "globex");
+    add_key(f, acme, 'a', 0, 0);
+    add_region(f, "eu");
+    const struct {
+        cp_oplog_query query;
+        uint64_t count;
+    } cases[] = {
+        {{0}, 5},
+        {{.after = 2}, 3},
+        {{.after = 4, .newest_first = true}, 3},
+        {{.tenant = acme}, 2},
+        {{.tenant = {0x77}}, 0},
+        {{.op = "tenant.create"}, 2},
+        {{.op = "tenant."}, 2},
+        {{.op = "tenant"}, 0},
+        {{.op = "key.", .tenant = acme}, 1},
+        {{.actor = "system"}, 1},
+        {{.actor = "operator:test", .newest_first = true, .limit = 2}, 2},
+        {{.from_ms = INT64_MAX}, 0},
+        {{.to_ms = 1}, 0},
+        {{.from_ms = 1, .to_ms = INT64_MAX}, 5},
+    };
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        seen s = {0};
+        OK(cp_oplog_list(tx, &cases[i].query, keep, &s, &diag));
+        assert_int_equal(s.count, cases[i].count);
+    }
+    cp_tx_end(tx);
+}
+
+/* ---- usage ---- */
+
+static void
+take(fixture *f, uint64_t node, uint64_t incarnation, ort_tenant_id tenant, uint64_t requests,
+     uint64_t points)
+{
+    cp_tx *tx;
+    const cp_usage_report reports[] = {
+        {.tenant = {0x99}, .total = {5}}, /* not there: passed over */
+        {.tenant = tenant,
+         .now = {.collections = 2, .vectors = points, .storage_bytes = 10 * points},
+         .total = {[CP_METER_REQUESTS] = requests, [CP_METER_BYTES_OUT] = 100 * requests}},
+    };
+    OK(cp_store_begin_note(f->store, &tx, &diag));
+    OK(cp_usage_take(tx, (ort_node_id){node}, incarnation, reports, 2, &diag));
+    OK(cp_tx_commit(tx, NULL, NULL, &diag));
+}
+
+static ort_err
+sum_hours(void *ctx, const cp_usage_hour *row)
+{
+    cp_usage_hour *sum = ctx;
+    for (int i = 0; i < CP_METER_COUNT; i++) {
+        sum->sum[i] += row->sum[i];
+    }
+    sum->hour_ms = row->hour_ms;
+    if (row->max.vectors > sum->max.vectors) {
+        sum->max.vectors = row->max.vectors;
+    }
+    return ORT_OK;
+}
+
+/* Beats are lost, sent twice, and come in the wrong order; nodes restart and count from 0. The sum
+ * is what was done, and the hours add up to it. */
+static void
+usage_is_right_whatever_happens_to_reports(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    cp_usage usage;
+    cp_usage_hour hours = {0};
+    uint64_t swept;
+    const ort_tenant_id acme = add_tenant(f, 0x1000000000000001, "acme");
+    add_region(f, "eu");
+    add_node(f, 0xa1, "eu");
+    add_node(f, 0xa2, "eu");
+    take(f, 0xa1, 1, acme, 10, 100);
+    take(f, 0xa1, 1, acme, 30, 300);
+    take(f, 0xa1, 1, acme, 20, 200); /* late */
+    take(f, 0xa1, 1, acme, 30, 250); /* twice */
+    take(f, 0xa2, 1, acme, 7, 1);    /* another node */
+    take(f, 0xa1, 2, acme, 4, 260);  /* restarted */
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    OK(cp_usage_get(tx, acme, &usage, &diag));
+    OK(cp_usage_list(tx, acme, 0, INT64_MAX, (cp_page){0}, sum_hours, &hours, &diag));
+    assert_int_equal(usage.total[CP_METER_REQUESTS], 41);
+    assert_int_equal(usage.total[CP_METER_BYTES_OUT], 4100);
+    assert_int_equal(usage.now.vectors, 261);
+    assert_int_equal(usage.now.storage_bytes, 2610);
+    assert_int_equal(hours.sum[CP_METER_REQUESTS], 41);
+    assert_int_equal(hours.max.vectors, 300);
+    assert_int_equal(hours.hour_ms % 3600000, 0);
+    char after[32];
+    cp_usage_hour none = {0};
+    snprintf(after, sizeof after, "%" PRId64, hours.hour_ms);
+    OK(cp_usage_list(tx, acme, 0, INT64_MAX, (cp_page){.after = after}, sum_hours, &none, &diag));
+    assert_int_equal(none.sum[CP_METER_REQUESTS], 0);
+    REFUSED(cp_usage_list(tx, acme, 0, 1, (cp_page){.after = "x"}, sum_hours, &none, &diag),
+            ORT_EINVAL, "not a cursor");
+    cp_tx_end(tx);
+    OK(cp_store_begin_note(f->store, &tx, &diag));
+    OK(cp_node_seen_put(tx, &(cp_node_seen){.node = {0xa1}, .incarnation = 2}, &diag));
+    OK(cp_usage_sweep(tx, 0, &swept, &diag));
+    assert_int_equal(swept, 1);
+    OK(cp_usage_sweep(tx, 0, &swept, &diag));
+    assert_int_equal(swept, 0);
+    OK(cp_usage_get(tx, acme, &usage, &diag));
+    assert_int_equal(usage.total[CP_METER_REQUESTS], 41);
+    OK(cp_tx_commit(tx, NULL, NULL, &diag));
+}
+
+/* A node that lies about its counters cannot make sums wrap around. */
+static void
+absurd_counters_are_cut(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    cp_usage usage;
+    const ort_tenant_id acme = add_tenant(f, 0x1000000000000001, "acme");
+    add_region(f, "eu");
+    add_node(f, 0xa1, "eu");
+    for (uint64_t i = 1; i < 4; i++) {
+        take(f, 0xa1, i, acme, UINT64_MAX, UINT64_MAX / 20);
+    }
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    OK(cp_usage_get(tx, acme, &usage, &diag));
+    assert_true(usage.total[CP_METER_REQUESTS] == CP_LIMIT_VALUE_MAX);
+    assert_true(usage.now.vectors == CP_LIMIT_VALUE_MAX);
+    cp_tx_end(tx);
+}
+
+/* ---- kept answers ---- */
+
+static void
+an_answer_is_kept_once_until_it_expires(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    ort_buf body = {0};
+    uint64_t swept;
+    cp_idempotency row = {.actor = "operator:a", .key = "k1", .status = 201}, back;
+    OK(cp_store_begin_note(f->store, &tx, &diag));
+    row.expires_at_ms = cp_tx_now_ms(tx) + 60000;
+    OK(cp_idempotency_put(tx, &row, "sealed", 6, &diag));
+    OK(cp_tx_commit(tx, NULL, NULL, &diag));
+    OK(cp_store_begin_note(f->store, &tx, &diag));
+    REFUSED(cp_idempotency_put(tx, &row, "other", 5, &diag), ORT_EEXISTS, "under k1 already");
+    cp_tx_end(tx);
+    OK(cp_store_begin_note(f->store, &tx, &diag));
+    OK(cp_idempotency_get(tx, "operator:a", "k1", &back, &body, &diag));
+    assert_int_equal(back.status, 201);
+    assert_int_equal(body.len, 6);
+    assert_memory_equal(body.data, "sealed", 6);
+    assert_int_equal(cp_idempotency_get(tx, "operator:b", "k1", &back, &body, &diag),
+                     ORT_ENOTFOUND);
+    assert_int_equal(cp_idempotency_put(tx, &row, "", CP_IDEMPOTENCY_BODY_BYTES_MAX + 1, &diag),
+                     ORT_ETOOBIG);
+    strcpy(row.key, "old");
+    row.expires_at_ms = cp_tx_now_ms(tx);
+    OK(cp_idempotency_put(tx, &row, "", 0, &diag));
+    assert_int_equal(cp_idempotency_get(tx, "operator:a", "old", &back, &body, &diag),
+                     ORT_ENOTFOUND);
+    OK(cp_idempotency_put(tx, &row, "again", 5, &diag)); /* the expired one makes room */
+    OK(cp_idempotency_sweep(tx, cp_tx_now_ms(tx), &swept, &diag));
+    assert_int_equal(swept, 1);
+    OK(cp_tx_commit(tx, NULL, NULL, &diag));
+    ort_buf_fini(&body);
+}
+
+static void
+admin_tokens_have_roles_and_owners(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    uint64_t count;
+    cp_admin_token row = {.id = "0123456789abcdefghjkmnpq", .role = CP_ROLE_OPERATOR}, back;
+    const ort_tenant_id acme = add_tenant(f, 0x1000000000000001, "acme");
+    OK(cp_store_begin(f->store, &author, &tx, &diag));
+    OK(cp_admin_token_put(tx, &row, &diag));
+    cp_admin_token bound = {.id = "0123456789abcdefghjkmnpr", .role = CP_ROLE_TENANT_ADMIN};
+    bound.tenant = acme;
+    OK(cp_admin_token_put(tx, &bound, &diag));
+    OK(cp_admin_token_count_operators(tx, 5, &count, &diag));
+    assert_int_equal(count, 1);
+    row.revoked_at_ms = 3;
+    OK(cp_admin_token_put(tx, &row, &diag));
+    OK(cp_admin_token_count_operators(tx, 5, &count, &diag));
+    assert_int_equal(count, 0);
+    OK(cp_admin_token_get(tx, bound.id, &back, &diag));
+    assert_true(back.tenant.v == acme.v);
+    assert_int_equal(back.role, CP_ROLE_TENANT_ADMIN);
+    OK(cp_tx_commit(tx, &(cp_change){.op = "admin-token.create"}, NULL, &diag));
+    assert_log_tells_state(f);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(first_start_makes_hub_and_plans, set_up, tear_down),
     cmocka_unit_test_setup_teardown(a_change_records_every_row_it_touched, set_up, tear_down),
@@ -384,6 +1048,28 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(verify_names_missing_records, set_up, tear_down),
     cmocka_unit_test_setup_teardown(a_row_changed_from_outside_differs_from_the_log, set_up,
                                     tear_down),
+    cmocka_unit_test_setup_teardown(hashes_are_hidden_from_people, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(names_are_unique_and_come_free_with_a_tombstone, set_up,
+                                    tear_down),
+    cmocka_unit_test_setup_teardown(what_is_referred_to_must_be_there_and_stays, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(limits_are_the_plan_s_but_for_overrides, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(keys_belong_to_one_tenant, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(last_use_only_grows_and_dead_keys_are_swept, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(a_home_changes_only_from_the_epoch_that_was_seen, set_up,
+                                    tear_down),
+    cmocka_unit_test_setup_teardown(a_removed_node_frees_its_name_and_never_its_key, set_up,
+                                    tear_down),
+    cmocka_unit_test_setup_teardown(an_older_incarnation_has_nothing_to_say, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(a_join_token_keeps_what_it_was_bound_to, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(pages_are_stable_under_inserts, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(tenants_are_found_by_home_plan_and_state, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(a_cursor_is_of_its_list_and_nothing_else, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(audit_is_filtered_by_tenant_op_actor_and_time, set_up,
+                                    tear_down),
+    cmocka_unit_test_setup_teardown(usage_is_right_whatever_happens_to_reports, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(absurd_counters_are_cut, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(an_answer_is_kept_once_until_it_expires, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(admin_tokens_have_roles_and_owners, set_up, tear_down),
 };
 
 int
