@@ -225,6 +225,8 @@ queries_of_several_steps(void **state)
     ok("POST", "/collections/c/points/query",
        "{\"query\":{\"recommend\":{\"positive\":[1],\"negative\":[4]}},\"limit\":1}",
        "{\"points\":[{\"id\":2,");
+    ok("POST", "/collections/c/points/recommend", "{\"positive\":[1],\"negative\":[4],\"limit\":1}",
+       "{\"result\":[{\"id\":2,");
     ok("POST", "/collections/c/points/query/batch",
        "{\"searches\":[{\"query\":[0,1,0,0],\"limit\":1},{\"prefetch\":{\"query\":[1,0,0,0]},"
        "\"query\":{\"fusion\":\"rrf\"},\"limit\":1}]}",
