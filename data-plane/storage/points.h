@@ -149,6 +149,8 @@ uint64_t dp_points_version(dp_reader *reader, uint32_t slot);
 
 /* The row of a dense column, or NULL when the point has none. Borrowed from the reader. */
 const void *dp_points_row(dp_reader *reader, uint32_t column, uint32_t slot);
+
+/* Whether the point has a row, or a value of a bytes column (which a dead slot may have lost). */
 bool dp_points_has(dp_reader *reader, uint32_t column, uint32_t slot);
 
 /* The payload, or a value of a bytes column (*data NULL: the point has none). Borrowed until

@@ -80,18 +80,39 @@ dp_points_version(dp_reader *r, uint32_t slot)
                : 0;
 }
 
+/* Whether a bytes column holds a value, without unpacking it. */
+static bool
+has_value(const dp_reader *r, uint32_t column, uint32_t slot)
+{
+    const dp_chunk_layout *layout = &r->points->layout;
+    const dp_chunk *chunk = chunk_of(r, slot);
+    const uint32_t offset = slot % DP_CHUNK_SLOTS;
+    if (chunk->segment == NULL) {
+        return chunk->values[(1 + layout->place[column]) * DP_CHUNK_SLOTS + offset].data != NULL;
+    }
+    dp_segment_place place;
+    return dp_segment_locate(chunk->segment, layout->columns[column].id, chunk->base + offset,
+                             &place, NULL) == ORT_OK &&
+           place.len > 0;
+}
+
 bool
 dp_points_has(dp_reader *r, uint32_t column, uint32_t slot)
 {
-    return was_given_out(r, slot) &&
-           dp_chunk_has(chunk_of(r, slot), r->points->layout.place[column], slot % DP_CHUNK_SLOTS);
+    const dp_chunk_layout *layout = &r->points->layout;
+    if (!was_given_out(r, slot)) {
+        return false;
+    }
+    return layout->columns[column].type == DP_COLUMN_BYTES
+               ? has_value(r, column, slot)
+               : dp_chunk_has(chunk_of(r, slot), layout->place[column], slot % DP_CHUNK_SLOTS);
 }
 
 const void *
 dp_points_row(dp_reader *r, uint32_t column, uint32_t slot)
 {
     const dp_chunk_layout *layout = &r->points->layout;
-    if (!dp_points_has(r, column, slot)) {
+    if (layout->columns[column].type == DP_COLUMN_BYTES || !dp_points_has(r, column, slot)) {
         return NULL;
     }
     return chunk_of(r, slot)->columns[layout->place[column]].rows +
