@@ -327,7 +327,7 @@ start_agent(dp_node_process *node, ort_diag *diag)
         .join_url = first_or_null(&c->hub.urls),
         .join_token = token[0] != '\0' ? token : NULL,
         .hint_url = first_or_null(&c->hub.publish),
-        .plain_ok = c->hub.allow_plain,
+        .plain_ok = c->hub.urls.count > 0 && is_plain_url(c->hub.urls.items[0]),
         .name = c->name[0] != '\0' ? c->name : host,
         .region = c->region,
         .zone = c->zone,
@@ -344,11 +344,26 @@ start_agent(dp_node_process *node, ort_diag *diag)
     return err;
 }
 
+/* Growing writes stop before the disk is full: the log, the tables and the deletes that would make
+ * room need some themselves. */
+static void
+watch_disk(dp_node_process *node)
+{
+    struct statvfs fs;
+    if (fstatvfs(node->data_fd, &fs) == 0) {
+        const uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+        dp_gate_set_disk_low(node->gate, free_bytes < node->config.limits.disk_reserve_bytes);
+    }
+}
+
 static void
 run(dp_node_process *node, const sigset_t *signals)
 {
     const struct timespec tick = {.tv_nsec = TICK_MS * 1000000L};
-    for (;;) {
+    for (unsigned ticks = 0;; ticks++) {
+        if (ticks % (1000 / TICK_MS) == 0) {
+            watch_disk(node);
+        }
         const int sig = sigtimedwait(signals, NULL, &tick);
         if (sig == SIGTERM || sig == SIGINT) {
             ORT_LOG_INFO(&log_node, "node.stopping", "signal=%d", sig);

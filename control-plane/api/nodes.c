@@ -54,8 +54,9 @@ write_node(cp_call *call, cp_tx *tx, ort_jw *w, const cp_node *row)
         return err;
     }
     cp_fleet_status_of(call->api->options.fleet, row->id, &status);
-    /* A node that is not in the tables yet has applied nothing: zeroes. */
-    (void)cp_push_status_of(call->api->options.push, row->id, &at);
+    if (cp_push_status_of(call->api->options.push, row->id, &at) != ORT_OK) {
+        memset(&at, 0, sizeof at); /* not in the tables yet: it has applied nothing */
+    }
     ort_jw_object(w);
     cp_write_id(w, "id", row->id.v);
     cp_write_text(w, "name", row->name);

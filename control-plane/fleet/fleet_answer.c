@@ -395,9 +395,11 @@ take_in_beat(cp_fleet *fleet, fleet_node *node, const ort_heartbeat *beat)
     keep_usage(node, beat);
     keep_key_used(node, beat);
     for (size_t i = 0; i < beat->gone_count; i++) {
-        /* A lost one comes again with the next beat. */
-        (void)ort_map_set(node->gone, &beat->gone[i].v, sizeof beat->gone[i].v, (void *)1, NULL);
-        fleet->work_due = true;
+        /* One that finds no memory comes again with the next beat. */
+        if (ort_map_set(node->gone, &beat->gone[i].v, sizeof beat->gone[i].v, (void *)1, NULL) ==
+            ORT_OK) {
+            fleet->work_due = true;
+        }
     }
     if (!node->is_ready) {
         node->ready_due = true;

@@ -291,7 +291,9 @@ read_after(cp_tx *tx, size_t *changed_out, ort_diag *diag)
             *t = swap;
         }
     }
-    qsort(tx->touched, changed, sizeof *tx->touched, by_name);
+    if (changed > 1) {
+        qsort(tx->touched, changed, sizeof *tx->touched, by_name);
+    }
     *changed_out = changed;
     return ORT_OK;
 }

@@ -178,6 +178,8 @@ ort_err dp_api__query(dp_call *call);
 ort_err dp_api__query_batch(dp_call *call);
 ort_err dp_api__search(dp_call *call);
 ort_err dp_api__search_batch(dp_call *call);
+ort_err dp_api__recommend(dp_call *call);
+ort_err dp_api__recommend_batch(dp_call *call);
 
 /* groups.c */
 ort_err dp_api__query_groups(dp_call *call);

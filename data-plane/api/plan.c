@@ -292,6 +292,47 @@ dp_plan_parse(dp_plan **out, dp_call *call, ort_json body)
     return err;
 }
 
+/* {positive, negative, strategy, using, limit | top, ...}: the members of `recommend` stand in the
+ * body itself. */
+static ort_err
+parse_old_recommend(dp_call *call, dp_plan__step *s, ort_json body)
+{
+    ort_json limit = ort_json_get(body, "limit");
+    if (!ort_json_given(limit)) {
+        limit = ort_json_get(body, "top");
+    }
+    if (!ort_json_given(limit)) {
+        return dp_call_missing(call, "limit");
+    }
+    if (ort_json_u64(limit, &s->ask.query.limit) != ORT_OK) {
+        return dp_call_bad_type(call, "limit", limit, "usize");
+    }
+    if (ort_json_given(ort_json_get(body, "lookup_from"))) {
+        return ort_fail(&call->diag, ORT_ENOTIMPL, "recommend with `lookup_from` is not built yet");
+    }
+    s->filter = ort_json_get(body, "filter");
+    ort_err err = dp_api__ask_using(call, &s->ask, "using", ort_json_get(body, "using"));
+    if (err == ORT_OK) {
+        err = parse_recommend(call, s, body);
+    }
+    return err == ORT_OK ? dp_api__ask_common(call, &s->ask, body) : err;
+}
+
+ort_err
+dp_plan_parse_recommend(dp_plan **out, dp_call *call, ort_json body)
+{
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL) {
+        return ORT_ENOMEM;
+    }
+    const ort_err err = parse_old_recommend(call, &(*out)->root, body);
+    if (err != ORT_OK) {
+        dp_plan_free(*out);
+        *out = NULL;
+    }
+    return err;
+}
+
 ort_err
 dp_plan_parse_search(dp_plan **out, dp_call *call, ort_json body)
 {

@@ -28,8 +28,11 @@ void dp_plan_free(dp_plan *plan);
 /* The older form: {vector, filter, limit, ..}; one step. */
 ORT_NODISCARD ort_err dp_plan_parse_search(dp_plan **out, dp_call *call, ort_json body);
 
-/* Runs it and writes {"points":[..]}. */
-ORT_NODISCARD ort_err dp_plan_answer(dp_call *call, dp_plan *plan);
+/* The older recommend: the examples stand in the body itself; one step. */
+ORT_NODISCARD ort_err dp_plan_parse_recommend(dp_plan **out, dp_call *call, ort_json body);
+
+/* Runs it and writes {"points":[..]}, or the bare array of the older calls. */
+ORT_NODISCARD ort_err dp_plan_answer(dp_call *call, dp_plan *plan, bool in_object);
 
 /* A point that was found. */
 typedef struct {

@@ -278,7 +278,7 @@ dp_plan__find(dp_call *call, dp_plan *plan, uint64_t want, dp_found_list *out)
 }
 
 ort_err
-dp_plan_answer(dp_call *call, dp_plan *plan)
+dp_plan_answer(dp_call *call, dp_plan *plan, bool in_object)
 {
     const dp_query *q = &plan->root.ask.query;
     dp_found_list found = {0};
@@ -288,10 +288,14 @@ dp_plan_answer(dp_call *call, dp_plan *plan)
     if (err == ORT_OK) {
         const size_t from = offset < found.count ? (size_t)offset : found.count;
         const size_t count = found.count - from < q->limit ? found.count - from : (size_t)q->limit;
-        ort_jw_object(&call->w);
-        ort_jw_key(&call->w, "points");
+        if (in_object) {
+            ort_jw_object(&call->w);
+            ort_jw_key(&call->w, "points");
+        }
         err = dp_plan__write_points(call, &plan->root.ask.show, found.items + from, count);
-        ort_jw_object_end(&call->w);
+        if (in_object) {
+            ort_jw_object_end(&call->w);
+        }
     }
     dp_found_list_fini(&found);
     return err;

@@ -332,7 +332,7 @@ run_query(dp_call *call, ort_json body)
         dp_plan *plan = NULL;
         ort_err err = dp_plan_parse(&plan, call, body);
         if (err == ORT_OK) {
-            err = dp_plan_answer(call, plan);
+            err = dp_plan_answer(call, plan, true);
         }
         dp_plan_free(plan);
         return err;
@@ -455,6 +455,50 @@ run_batch(dp_call *call, bool old_form)
     }
     ort_jw_array(&call->w);
     err = several_steps ? run_one_by_one(call, searches) : run_together(call, searches, old_form);
+    ort_jw_array_end(&call->w);
+    return err;
+}
+
+static ort_err
+run_recommend(dp_call *call, ort_json body)
+{
+    dp_plan *plan = NULL;
+    ort_err err = dp_plan_parse_recommend(&plan, call, body);
+    if (err == ORT_OK) {
+        err = dp_plan_answer(call, plan, false);
+    }
+    dp_plan_free(plan);
+    return err;
+}
+
+ort_err
+dp_api__recommend(dp_call *call)
+{
+    ort_json body;
+    const ort_err err = begin(call, &body);
+    return err == ORT_OK ? run_recommend(call, body) : err;
+}
+
+ort_err
+dp_api__recommend_batch(dp_call *call)
+{
+    ort_json body;
+
+    ort_err err = begin(call, &body);
+    const ort_json searches = err == ORT_OK ? ort_json_get(body, "searches") : (ort_json){0};
+    if (err == ORT_OK) {
+        err = check_searches(call, searches);
+    }
+    if (err != ORT_OK) {
+        return err;
+    }
+    ort_jw_array(&call->w);
+    for (ort_json_iter it = ort_json_each(searches); err == ORT_OK && ort_json_step(&it);) {
+        err = check_object(call, it.value);
+        if (err == ORT_OK) {
+            err = run_recommend(call, it.value);
+        }
+    }
     ort_jw_array_end(&call->w);
     return err;
 }

@@ -72,6 +72,8 @@ const ort_http_route dp_api__routes[] = {
     ROUTE(POST, P "/query/batch", dp_api__query_batch, READ, 0, SEARCH),
     ROUTE(POST, P "/query/groups", dp_api__query_groups, READ, 0, SEARCH),
     ROUTE(POST, P "/search/groups", dp_api__search_groups, READ, 0, SEARCH),
+    ROUTE(POST, P "/recommend", dp_api__recommend, READ, 0, SEARCH),
+    ROUTE(POST, P "/recommend/batch", dp_api__recommend_batch, READ, 0, SEARCH),
     ROUTE(POST, C "/facet", dp_api__facet, READ, 0, REQUEST),
     ROUTE(POST, P "/search", dp_api__search, READ, 0, SEARCH),
     ROUTE(POST, P "/search/batch", dp_api__search_batch, READ, 0, SEARCH),
@@ -79,8 +81,6 @@ const ort_http_route dp_api__routes[] = {
     /* Known to clients, not built: a clear 501 rather than a 404 that looks like a wrong name. */
     UNBUILT(POST, P "/search/matrix/pairs", READ),
     UNBUILT(POST, P "/search/matrix/offsets", READ),
-    UNBUILT(POST, P "/recommend", READ),
-    UNBUILT(POST, P "/recommend/batch", READ),
     UNBUILT(POST, P "/recommend/groups", READ),
     UNBUILT(POST, P "/discover", READ),
     UNBUILT(POST, P "/discover/batch", READ),

@@ -346,6 +346,11 @@ has_room(dp_gate *gate, const dp_gate_ask *ask, dp_gate_pass *pass)
     if (!ask->grows) {
         return;
     }
+    if (atomic_load_explicit(&gate->disk_low, memory_order_relaxed)) {
+        refuse(gate, pass, ORT_ENOSPC, "disk",
+               "Insufficient storage: the node's disk is nearly full; deletes and reads go on");
+        return;
+    }
     if (limits->max_vectors == 0 || limits->max_vectors_per_collection == 0 ||
         limits->max_storage_bytes == 0) {
         refuse(gate, pass, ORT_EQUOTA, "quota",
@@ -390,6 +395,18 @@ dp_gate_leave(dp_gate *gate, dp_gate_pass *pass)
     dp_gate__tenant_unref(pass->state);
     dp_table_release(pass->table);
     memset(pass, 0, sizeof *pass);
+}
+
+void
+dp_gate_set_disk_low(dp_gate *gate, bool low)
+{
+    if (atomic_exchange(&gate->disk_low, low) != low) {
+        if (low) {
+            ORT_LOG_ERROR(&log_gate, "disk.low", "writes=refused");
+        } else {
+            ORT_LOG_INFO(&log_gate, "disk.enough", "writes=taken");
+        }
+    }
 }
 
 ort_err

@@ -102,6 +102,9 @@ bool dp_gate_covers(const dp_gate_pass *pass, const char *name, size_t len);
 /* The routing table's limits in the words of tenant/, where 0 is none. */
 dp_tenant_limits dp_gate_limits(const dp_limits *limits);
 
+/* While the disk is low, growing writes are refused with 507; changed alarms are logged. */
+void dp_gate_set_disk_low(dp_gate *gate, bool low);
+
 /* Forgets tenants and keys that the table no longer has. After each new table. */
 void dp_gate_prune(dp_gate *gate, const dp_table *table);
 

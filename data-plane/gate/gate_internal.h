@@ -30,6 +30,7 @@ struct dp_gate {
     pthread_rwlock_t lock; /* guards tenants */
     ort_map *tenants;      /* tenant id → dp_gate_tenant */
     _Atomic uint64_t body_bytes;
+    atomic_bool disk_low;
     _Atomic uint64_t refused_total[32];
 };
 

@@ -152,9 +152,9 @@ peer_open(dp_forward *f, const dp_node *node, peer **out, ort_diag *diag)
     return ORT_OK;
 }
 
-/* Takes a place on the connection to node. ORT_EBUSY: none is free. */
-static ort_err
-enter(dp_forward *f, const dp_node *node, peer **out, uint64_t *sequence, ort_diag *diag)
+/* Takes a place on the connection to node. NULL: *err_out says why; ORT_EBUSY: none is free. */
+static peer *
+enter(dp_forward *f, const dp_node *node, uint64_t *sequence, ort_err *err_out, ort_diag *diag)
 {
     ort_err err = ORT_OK;
     pthread_mutex_lock(&f->lock);
@@ -167,16 +167,17 @@ enter(dp_forward *f, const dp_node *node, peer **out, uint64_t *sequence, ort_di
     } else if (p == NULL || strcmp(p->url, node->forward) != 0) {
         err = peer_open(f, node, &p, diag);
     }
-    if (err == ORT_OK) {
+    if (err == ORT_OK && p != NULL) {
         p->in_flight++;
         f->stats.in_flight++;
         *sequence = ++f->sequence;
-        *out = p;
     } else {
         f->stats.refused_total++;
+        p = NULL;
     }
     pthread_mutex_unlock(&f->lock);
-    return err;
+    *err_out = err;
+    return p;
 }
 
 static void
@@ -230,7 +231,6 @@ dp_forward_call(dp_forward *forward, const dp_node *node, const ort_forward_requ
 {
     ort_buf body = {0}, bytes = {0}, answer = {0};
     ort_forward_request out = *request;
-    peer *p = NULL;
     uint64_t sequence = 0;
     *reply = (ort_forward_reply){0};
     if (request->hops != 0) {
@@ -245,8 +245,8 @@ dp_forward_call(dp_forward *forward, const dp_node *node, const ort_forward_requ
         ort_buf_fini(&body);
         return ort_fail(diag, err, "the request does not fit a message");
     }
-    err = enter(forward, node, &p, &sequence, diag);
-    if (err == ORT_OK) {
+    peer *p = enter(forward, node, &sequence, &err, diag);
+    if (p != NULL) {
         err = ort_frame_write(&(ort_frame){.type = ORT_MSG_FORWARD,
                                            .incarnation = forward->incarnation,
                                            .sequence = sequence,

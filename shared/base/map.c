@@ -171,7 +171,9 @@ ort_map_next(const ort_map *map, size_t *at, const void **key, size_t *len, void
             if (len != NULL) {
                 *len = e->len;
             }
-            *value = e->value;
+            if (value != NULL) {
+                *value = e->value;
+            }
             *at = i + 1;
             return true;
         }

@@ -24,7 +24,8 @@ ORT_NODISCARD ort_err ort_map_set(ort_map *map, const void *key, size_t len, voi
 /* Removes and gives back the value, or NULL when there was none. */
 void *ort_map_take(ort_map *map, const void *key, size_t len);
 
-/* Walks all entries in no particular order: start with *at = 0, until false. The map must not
+/* Walks all entries in no particular order: start with *at = 0, until false. key, len and value may
+ * be NULL. The map must not
  * change meanwhile, but for ort_map_set() on a key that is there. */
 bool ort_map_next(const ort_map *map, size_t *at, const void **key, size_t *len, void **value);
 #endif /* ORT_MAP_H */

@@ -63,7 +63,7 @@ base32_get(const char *text, unsigned char *out, size_t n)
         uint64_t v = 0;
         for (size_t k = 0; k < 8; k++) {
             const int d = base32_value(text[k]);
-            bad |= d >> 31;
+            bad |= d < 0;
             v = v << 5 | (uint64_t)(d & 31);
         }
         for (size_t k = 0; k < 5; k++) {

@@ -161,12 +161,11 @@ take_headers(taker *t, ort_forward_header *headers)
 
 /* Room for every header and text before the body. A text costs two bytes of length on the wire and
  * one NUL here, so the encoded size bounds ours; but no more than our own bounds allow. */
-static ort_err
-arena_new(size_t n, size_t texts_max, char **out, ort_diag *diag)
+static char *
+arena_new(size_t n, size_t texts_max)
 {
     const size_t texts = n < texts_max ? n : texts_max;
-    *out = malloc(ORT_HEADERS_MAX * sizeof(ort_forward_header) + texts + 1);
-    return *out != NULL ? ORT_OK : ort_fail(diag, ORT_ENOMEM, "forwarded message");
+    return malloc(ORT_HEADERS_MAX * sizeof(ort_forward_header) + texts + 1);
 }
 
 /* The rest: a body that fills the message exactly. */
@@ -187,9 +186,9 @@ ort_err
 ort_forward_request_decode(const char *body, size_t n, ort_forward_request *out, ort_diag *diag)
 {
     *out = (ort_forward_request){0};
-    const ort_err err = arena_new(n, TEXTS_MAX, &out->arena, diag);
-    if (err != ORT_OK) {
-        return err;
+    out->arena = arena_new(n, TEXTS_MAX);
+    if (out->arena == NULL) {
+        return ort_fail(diag, ORT_ENOMEM, "forwarded message");
     }
     ort_forward_header *headers = (ort_forward_header *)(void *)out->arena;
     taker t = {.at = ort_cursor_of(body, n), .to = (char *)(headers + ORT_HEADERS_MAX)};
@@ -220,9 +219,9 @@ ort_err
 ort_forward_reply_decode(const char *body, size_t n, ort_forward_reply *out, ort_diag *diag)
 {
     *out = (ort_forward_reply){0};
-    const ort_err err = arena_new(n, TEXTS_MAX, &out->arena, diag);
-    if (err != ORT_OK) {
-        return err;
+    out->arena = arena_new(n, TEXTS_MAX);
+    if (out->arena == NULL) {
+        return ort_fail(diag, ORT_ENOMEM, "forwarded message");
     }
     ort_forward_header *headers = (ort_forward_header *)(void *)out->arena;
     taker t = {.at = ort_cursor_of(body, n), .to = (char *)(headers + ORT_HEADERS_MAX)};

@@ -44,6 +44,7 @@ ort_err
 ort_frame_read(const void *bytes, size_t n, ort_frame *out, ort_diag *diag)
 {
     const unsigned char *p = bytes;
+    *out = (ort_frame){0};
     if (n < ORT_FRAME_HEAD_BYTES || memcmp(p, MAGIC, sizeof MAGIC) != 0) {
         return ort_fail(diag, ORT_EFORMAT, "these %zu bytes are no message", n);
     }

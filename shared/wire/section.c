@@ -168,7 +168,7 @@ bucket_own(ort_section_edit *edit, uint32_t i)
 {
     ort_table__bucket *old = edit->section->buckets[i], *b;
     const uint32_t count = old != NULL ? old->count : 0;
-    if (edit->own[i] && count < old->cap) {
+    if (old != NULL && edit->own[i] && count < old->cap) {
         return old;
     }
     const uint32_t cap = count + count / 2 + 2;

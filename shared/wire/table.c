@@ -141,13 +141,13 @@ diff_bucket(body_writer *w, ort_table_kind kind, const ort_table__bucket *from,
     while (i < from_count || k < to_count) {
         const ort_table__entry *a = i < from_count ? from->entries[i] : NULL;
         const ort_table__entry *b = k < to_count ? to->entries[k] : NULL;
-        if (b == NULL || (a != NULL && a->id < b->id)) {
+        if (a != NULL && (b == NULL || a->id < b->id)) {
             put_member(w, kind, a->id, "null", 4);
             i++;
-        } else if (a == NULL || b->id < a->id) {
+        } else if (b != NULL && (a == NULL || b->id < a->id)) {
             put_member(w, kind, b->id, b->text, b->len);
             k++;
-        } else {
+        } else { /* both are there: the loop's condition */
             if (a != b && !ort_hash_equal(&a->hash, &b->hash)) {
                 put_member(w, kind, b->id, b->text, b->len);
             }
@@ -213,7 +213,7 @@ ort_table_apply(ort_table **out, const ort_table *base, const char *body, size_t
     ort_err err;
     ort_json_doc *doc = NULL;
     ort_section *made[ORT_TABLE_KINDS] = {NULL};
-    const ort_section *sections[ORT_TABLE_KINDS];
+    const ort_section *sections[ORT_TABLE_KINDS] = {NULL};
 
     *out = NULL;
     err = ort_json_parse(&doc, body, len, (ort_json_limits){.notes_max = BODY_VALUES_MAX}, diag);

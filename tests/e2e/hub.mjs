@@ -111,7 +111,7 @@ export class Hub {
     }
 
     async #startControl(extra) {
-        const [admin, listen, publish] = await freePorts(3);
+        const [admin, listen, publish, control] = await freePorts(4);
         this.adminUrl = `http://127.0.0.1:${admin}`;
         this.hubPorts = { listen, publish };
         const config = path.join(this.dir, 'control.yaml');
@@ -124,6 +124,7 @@ admin:
 hub:
   listen: tls+tcp://127.0.0.1:${listen}
   publish: tls+tcp://127.0.0.1:${publish}
+  control: tls+tcp://127.0.0.1:${control}
 ${extra}`,
         );
         this.control = new Process('control', 'orthant-control', config, this.dir);

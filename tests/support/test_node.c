@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "support/test_node.h"
 
 static void
@@ -202,6 +203,7 @@ test_node_start(test_node *node, test_tenant *tenants, size_t count)
 {
     ort_diag diag = {{0}};
 
+    ort_log_set_level(ORT_LOG_WARN_);
     snprintf(node->dir, sizeof node->dir, "/tmp/orthant-test-XXXXXX");
     assert_non_null(mkdtemp(node->dir));
     node->fd = open(node->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -233,7 +235,9 @@ test_node_stop(test_node *node)
     ort_pool_free(node->workers);
     ort_metrics_free(node->metrics);
     ort_fd_close(node->fd);
-    must(ort_tree_remove(AT_FDCWD, node->dir, &diag), &diag, "remove");
+    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    must(ort_tree_remove(tmp, node->dir + strlen("/tmp/"), &diag), &diag, "remove");
+    ort_fd_close(tmp);
     memset(node, 0, sizeof *node);
 }
 

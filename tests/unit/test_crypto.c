@@ -91,8 +91,8 @@ the_token_format_is_the_documented_one(void **state)
     (void)state;
     ort_token token = {.kind = ORT_TOKEN_LIVE, .id = {{0x0102030405060708u}, 0x090a0b0c0d0e0fu}};
     char text[ORT_TOKEN_TEXT_BYTES];
-    for (unsigned char i = 0; i < sizeof token.secret; i++) {
-        token.secret[i] = i;
+    for (size_t i = 0; i < sizeof token.secret; i++) {
+        token.secret[i] = (unsigned char)i;
     }
     ort_token_format(&token, text);
     /* base32 as by Python's base64.b32encode with the alphabet replaced; CRC-32C of the rest. */

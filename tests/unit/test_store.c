@@ -1039,6 +1039,375 @@ admin_tokens_have_roles_and_owners(void **state)
     assert_log_tells_state(f);
 }
 
+/* ---- opening ---- */
+
+static ort_err
+try_open(const char *path, cp_store_options options)
+{
+    cp_store *store;
+    options.path = path;
+    const ort_err err = cp_store_open(&store, &options, &diag);
+    cp_store_close(store);
+    return err;
+}
+
+/* A hub that was installed with any older version of the schema comes up to date. */
+static void
+every_older_schema_is_brought_up_to_date(void **state)
+{
+    fixture *f = *state;
+    for (unsigned n = 1; n <= 4; n++) {
+        char path[128], number[8];
+        cp_store *store;
+        cp_tx *tx;
+        cp_plan plan;
+        snprintf(path, sizeof path, "%s/old%u.db", f->dir, n);
+        snprintf(number, sizeof number, "%04u", n);
+        assert_int_equal(try_open(path, (cp_store_options){.migrations = number}), ORT_OK);
+        OK(cp_store_open(&store, &(cp_store_options){.path = path, .full_check = true}, &diag));
+        OK(cp_store_begin_read(store, &tx, &diag));
+        OK(cp_plan_get(tx, "default", &plan, &diag));
+        cp_tx_end(tx);
+        OK(cp_store_check(store, &diag));
+        cp_store_close(store);
+    }
+}
+
+/* The older program must not write rows that mean something else to the newer one, and must leave
+ * the file as it is. */
+static void
+a_newer_or_foreign_database_is_refused(void **state)
+{
+    fixture *f = *state;
+    cp_store_close(f->store);
+    f->store = NULL;
+    outside(f, "INSERT INTO schema_migrations VALUES (5, '0005_from_the_future', zeroblob(32), 1)");
+    REFUSED(try_open(f->path, (cp_store_options){0}), ORT_EVERSION, "0005_from_the_future");
+    REFUSED(try_open(f->path, (cp_store_options){.read_only = true}), ORT_EVERSION, "newer");
+    outside(f, "DELETE FROM schema_migrations WHERE number = 5");
+    assert_int_equal(try_open(f->path, (cp_store_options){0}), ORT_OK);
+    outside(f, "UPDATE schema_migrations SET hash = zeroblob(32) WHERE number = 2");
+    REFUSED(try_open(f->path, (cp_store_options){0}), ORT_EVERSION, "0002_tenants is not the one");
+    outside(f, "DELETE FROM schema_migrations WHERE number = 2");
+    REFUSED(try_open(f->path, (cp_store_options){0}), ORT_ECORRUPT, "migration 2 is not among");
+    outside(f, "PRAGMA application_id = 5");
+    REFUSED(try_open(f->path, (cp_store_options){0}), ORT_ECORRUPT, "not a database of an Orthant");
+}
+
+static void
+what_is_no_database_is_refused(void **state)
+{
+    fixture *f = *state;
+    char path[128];
+    char junk[8192];
+    const int dir = open(f->dir, O_RDONLY | O_DIRECTORY);
+    memset(junk, 'x', sizeof junk);
+    OK(ort_file_replace(dir, "junk.db", junk, sizeof junk, 0600, &diag));
+    snprintf(path, sizeof path, "%s/junk.db", f->dir);
+    assert_int_equal(try_open(path, (cp_store_options){0}), ORT_ECORRUPT);
+    REFUSED(try_open("/nowhere/hub.db", (cp_store_options){0}), ORT_EIO, "/nowhere/hub.db");
+    snprintf(path, sizeof path, "%s/missing.db", f->dir);
+    assert_int_equal(try_open(path, (cp_store_options){.read_only = true}), ORT_EIO);
+    assert_int_equal(symlinkat("hub.db", dir, "link.db"), 0);
+    snprintf(path, sizeof path, "%s/link.db", f->dir);
+    assert_int_equal(try_open(path, (cp_store_options){0}), ORT_EIO);
+    close(dir);
+}
+
+/* Two control planes would push two truths. A reader may look beside the first. */
+static void
+a_second_control_plane_is_kept_out(void **state)
+{
+    fixture *f = *state;
+    cp_store *look;
+    cp_tx *tx;
+    REFUSED(try_open(f->path, (cp_store_options){0}), ORT_EBUSY, "another control plane");
+    OK(cp_store_open(&look, &(cp_store_options){.path = f->path, .read_only = true}, &diag));
+    add_region(f, "eu");
+    REFUSED(cp_store_begin(look, &author, &tx, &diag), ORT_EDENIED, "only to be read");
+    assert_int_equal(cp_store_begin_note(look, &tx, &diag), ORT_EDENIED);
+    cp_region row;
+    OK(cp_store_begin_read(look, &tx, &diag));
+    OK(cp_region_get(tx, "eu", &row, &diag));
+    cp_oplog_verdict verdict;
+    OK(cp_oplog_verify(tx, 0, NULL, &verdict, &diag));
+    assert_true(verdict.intact);
+    cp_tx_end(tx);
+    cp_store_close(look);
+}
+
+/* ---- many at once ---- */
+
+enum { WRITERS = 6, CHANGES = 40 };
+
+typedef struct {
+    fixture *f;
+    uint64_t who;
+    uint64_t versions[CHANGES];
+} writer;
+
+static void *
+write_many(void *arg)
+{
+    writer *w = arg;
+    for (uint64_t i = 0; i < CHANGES; i++) {
+        ort_diag mine;
+        cp_tx *tx;
+        cp_tenant row = {.id = {w->who << 32 | (i + 1)}, .plan = "default", .created_at_ms = 1};
+        snprintf(row.name, sizeof row.name, "t-%" PRIu64 "-%" PRIu64, w->who, i);
+        if (cp_store_begin(w->f->store, &author, &tx, &mine) != ORT_OK ||
+            cp_tenant_put(tx, &row, &mine) != ORT_OK) {
+            abort();
+        }
+        if (i % 8 == 7) {
+            cp_tx_end(tx); /* some give up */
+            w->versions[i] = 0;
+        } else if (cp_tx_commit(tx, &(cp_change){.op = "tenant.create", .tenant = row.id},
+                                &w->versions[i], &mine) != ORT_OK) {
+            abort();
+        }
+    }
+    return NULL;
+}
+
+static ort_err
+count_tenant(void *ctx, const cp_tenant *row)
+{
+    (void)row;
+    ++*(uint64_t *)ctx;
+    return ORT_OK;
+}
+
+/* Each snapshot holds exactly the tenants that its version tells of: one a version. */
+static void *
+read_many(void *arg)
+{
+    fixture *f = arg;
+    for (int i = 0; i < 100; i++) {
+        ort_diag mine;
+        cp_tx *tx;
+        uint64_t tenants = 0, walked = 0;
+        if (cp_store_begin_read(f->store, &tx, &mine) != ORT_OK ||
+            cp_tenant_count(tx, &tenants, &mine) != ORT_OK ||
+            cp_tenant_list(tx, &(cp_tenant_query){0}, count_tenant, &walked, &mine) != ORT_OK ||
+            tenants != cp_tx_version(tx) - 1 || walked != tenants) {
+            abort();
+        }
+        cp_tx_end(tx);
+    }
+    return NULL;
+}
+
+static void
+note_version(void *ctx, uint64_t version)
+{
+    (void)version;
+    __atomic_fetch_add((uint64_t *)ctx, 1, __ATOMIC_RELAXED);
+}
+
+/* Versions are given once each without a gap, whoever writes at the same time. */
+static void
+writers_take_turns_and_readers_see_whole_versions(void **state)
+{
+    fixture *f = *state;
+    static writer writers[WRITERS];
+    pthread_t threads[WRITERS + 2];
+    static unsigned char taken[WRITERS * CHANGES + 2];
+    uint64_t told = 0, committed = 0;
+    memset(taken, 0, sizeof taken);
+    cp_store_on_change(f->store, note_version, &told);
+    for (uint64_t i = 0; i < WRITERS; i++) {
+        writers[i] = (writer){.f = f, .who = i + 1};
+        assert_int_equal(pthread_create(&threads[i], NULL, write_many, &writers[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&threads[WRITERS + i], NULL, read_many, f), 0);
+    }
+    for (int i = 0; i < WRITERS + 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        for (int j = 0; j < CHANGES; j++) {
+            const uint64_t v = writers[i].versions[j];
+            if (v != 0) {
+                assert_in_range(v, 2, sizeof taken - 1);
+                assert_int_equal(taken[v]++, 0);
+                committed++;
+            }
+        }
+    }
+    cp_store_stats stats;
+    cp_store_stats_get(f->store, &stats);
+    assert_int_equal(stats.version, 1 + committed);
+    assert_int_equal(told, committed);
+    assert_int_equal(stats.changes_total, 1 + committed); /* with the first start */
+    assert_true(stats.file_bytes > 0);
+    const cp_oplog_verdict verdict = verify(f);
+    assert_true(verdict.intact);
+    assert_int_equal(verdict.records, 1 + committed);
+    assert_log_tells_state(f);
+}
+
+/* Nobody waits for ever: a turn that does not come is an error the caller hears about. */
+static void
+a_turn_that_does_not_come_is_busy(void **state)
+{
+    fixture *f = *state;
+    cp_store_close(f->store);
+    OK(cp_store_open(&f->store, &(cp_store_options){.path = f->path, .wait_ms = 50, .readers = 1},
+                     &diag));
+    cp_tx *tx, *second;
+    OK(cp_store_begin_note(f->store, &tx, &diag));
+    REFUSED(cp_store_begin(f->store, &author, &second, &diag), ORT_EBUSY, "within 50 ms");
+    assert_null(second);
+    cp_tx_end(tx);
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    REFUSED(cp_store_begin_read(f->store, &second, &diag), ORT_EBUSY, "no snapshot free");
+    cp_tx_end(tx);
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    cp_tx_end(tx);
+}
+
+/* What a reader began with is what it sees to its end. */
+static void
+a_snapshot_stays_as_it_was(void **state)
+{
+    fixture *f = *state;
+    cp_tx *tx;
+    cp_region row;
+    OK(cp_store_begin_read(f->store, &tx, &diag));
+    add_region(f, "eu");
+    assert_int_equal(cp_region_get(tx, "eu", &row, &diag), ORT_ENOTFOUND);
+    assert_int_equal(cp_tx_version(tx), 1);
+    cp_tx_end(tx);
+}
+
+static void
+a_backup_is_a_hub_of_its_own(void **state)
+{
+    fixture *f = *state;
+    char path[128];
+    cp_store *copy;
+    cp_tx *tx;
+    cp_hub hub;
+    uint64_t generation;
+    cp_oplog_verdict verdict;
+    add_region(f, "eu");
+    snprintf(path, sizeof path, "%s/copy.db", f->dir);
+    OK(cp_store_backup(f->store, path, &diag));
+    assert_int_equal(cp_store_backup(f->store, path, &diag), ORT_EEXISTS);
+    add_region(f, "us");
+    OK(cp_store_open(&copy, &(cp_store_options){.path = path, .full_check = true}, &diag));
+    OK(cp_store_begin(copy, &author, &tx, &diag));
+    OK(cp_hub_get(tx, &hub, &diag));
+    assert_int_equal(hub.version, 2);
+    OK(cp_hub_bump_generation(tx, 7, &generation, &diag));
+    assert_int_equal(generation, 7);
+    OK(cp_hub_bump_generation(tx, 1, &generation, &diag));
+    assert_int_equal(generation, 8);
+    OK(cp_tx_commit(tx, &(cp_change){.op = "hub.restore"}, NULL, &diag));
+    OK(cp_store_begin_read(copy, &tx, &diag));
+    /* The head that was kept at the source is not on the copy's chain, nor the other way. */
+    const seen elsewhere = last_record(f);
+    OK(cp_oplog_verify(tx, 3, &elsewhere.last.hash, &verdict, &diag));
+    assert_false(verdict.intact);
+    assert_int_equal(verdict.bad_version, 3);
+    OK(cp_oplog_verify(tx, 2, &hub.head, &verdict, &diag));
+    assert_true(verdict.intact);
+    OK(cp_oplog_verify(tx, 9, &hub.head, &verdict, &diag));
+    assert_string_equal(verdict.detail, "the chain ends before the head that was kept");
+    cp_tx_end(tx);
+    cp_store_close(copy);
+}
+
+/* ---- state = fold(op_log), by chance ---- */
+
+static uint64_t
+roll(uint64_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed;
+}
+
+/* One step of chance on a tenant, its quota, a key, its home. */
+static ort_err
+random_step(cp_tx *tx, uint64_t *seed)
+{
+    ort_err err = ORT_OK;
+    const ort_tenant_id id = {1 + roll(seed) % 12};
+    cp_tenant tenant;
+    cp_home home;
+    if (cp_tenant_get(tx, id, &tenant, NULL) != ORT_OK) {
+        tenant = (cp_tenant){.id = id, .plan = "default", .created_at_ms = 5};
+        snprintf(tenant.name, sizeof tenant.name, "t%" PRIu64, id.v);
+        return cp_tenant_put(tx, &tenant, &diag);
+    }
+    switch (roll(seed) % 6) {
+    case 0:
+        tenant.state = (cp_tenant_state)(roll(seed) % 3);
+        tenant.regions = (cp_texts){0};
+        if (roll(seed) % 2 == 0) {
+            err = cp_texts_add(&tenant.regions, roll(seed) % 2 == 0 ? "eu" : "us", 2);
+        }
+        return err != ORT_OK ? err : cp_tenant_put(tx, &tenant, &diag);
+    case 1: {
+        cp_quota quota;
+        err = cp_quota_get(tx, id, &quota, &diag);
+        const unsigned i = (unsigned)(roll(seed) % CP_LIMIT_COUNT);
+        quota.overrides.set[i] = roll(seed) % 2 == 0;
+        quota.overrides.to.v[i] = roll(seed) % 3 == 0 ? CP_UNLIMITED : roll(seed) % 1000;
+        return err != ORT_OK ? err : cp_quota_put(tx, &quota, &diag);
+    }
+    case 2:
+    case 3: {
+        cp_key key = {.tenant = id, .scopes = 1u + (unsigned)(roll(seed) % 7)};
+        snprintf(key.id, sizeof key.id, "%012" PRIu64 "%012" PRIu64, id.v, roll(seed) % 4);
+        key.expires_at_ms = (int64_t)(roll(seed) % 100);
+        key.max_requests_per_minute = roll(seed) % 2 == 0 ? CP_UNLIMITED : 5;
+        return cp_key_put(tx, &key, &diag);
+    }
+    case 4: {
+        uint64_t swept;
+        return cp_key_sweep(tx, (int64_t)(roll(seed) % 50), &swept, &diag);
+    }
+    default:
+        if (cp_home_get(tx, id, &home, NULL) != ORT_OK) {
+            home.epoch = 0;
+        }
+        return cp_home_set(tx, id, (ort_node_id){0xa1 + roll(seed) % 2}, home.epoch, &home, &diag);
+    }
+}
+
+static void
+any_run_of_changes_leaves_what_the_log_tells(void **state)
+{
+    fixture *f = *state;
+    uint64_t seed = 0x9e3779b97f4a7c15;
+    add_region(f, "eu");
+    add_region(f, "us");
+    add_node(f, 0xa1, "eu");
+    add_node(f, 0xa2, "us");
+    for (int i = 0; i < 400; i++) {
+        cp_tx *tx;
+        OK(cp_store_begin(f->store, &author, &tx, &diag));
+        for (uint64_t steps = 1 + roll(&seed) % 4; steps > 0; steps--) {
+            OK(random_step(tx, &seed));
+        }
+        if (roll(&seed) % 5 == 0) {
+            cp_tx_end(tx);
+        } else {
+            OK(cp_tx_commit(tx, &(cp_change){.op = "test.step"}, NULL, &diag));
+        }
+        if (i % 40 == 39) {
+            assert_log_tells_state(f);
+        }
+    }
+    assert_true(verify(f).intact);
+    OK(cp_store_check(f->store, &diag));
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(first_start_makes_hub_and_plans, set_up, tear_down),
     cmocka_unit_test_setup_teardown(a_change_records_every_row_it_touched, set_up, tear_down),
@@ -1070,6 +1439,17 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(absurd_counters_are_cut, set_up, tear_down),
     cmocka_unit_test_setup_teardown(an_answer_is_kept_once_until_it_expires, set_up, tear_down),
     cmocka_unit_test_setup_teardown(admin_tokens_have_roles_and_owners, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(every_older_schema_is_brought_up_to_date, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(a_newer_or_foreign_database_is_refused, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(what_is_no_database_is_refused, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(a_second_control_plane_is_kept_out, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(writers_take_turns_and_readers_see_whole_versions, set_up,
+                                    tear_down),
+    cmocka_unit_test_setup_teardown(a_turn_that_does_not_come_is_busy, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(a_snapshot_stays_as_it_was, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(a_backup_is_a_hub_of_its_own, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(any_run_of_changes_leaves_what_the_log_tells, set_up,
+                                    tear_down),
 };
 
 int

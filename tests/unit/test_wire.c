@@ -356,7 +356,7 @@ press(const char *name, ort_err (*again)(const char *, size_t, ort_buf *), const
         }
         free(cut);
     }
-    char *changed = malloc(bytes->len);
+    char *changed = malloc(bytes->len + 1);
     memcpy(changed, bytes->data, bytes->len);
     for (size_t i = 0; i < bytes->len; i++) {
         for (int bit = 0; bit < 8; bit++) {
