@@ -54,7 +54,7 @@ typedef struct {
 typedef struct {
     ort_point_id id;
     uint64_t version;    /* LSN of the operation that last changed it */
-    float score;         /* 0 where nothing was compared */
+    float score;         /* where nothing was compared: 1 in a query, 0 in a listing */
     const char *payload; /* compact JSON object text; NULL unless asked for */
     size_t payload_len;
     void *opaque; /* for dp_point_vector() */

@@ -424,6 +424,32 @@ dp_shard__list_all(dp_shard *s, ort_diag *diag)
     return err;
 }
 
+typedef struct {
+    apply a;
+    ort_err err;
+} relocation;
+
+static void
+list_moved(void *ctx, uint32_t old_slot, uint32_t new_slot)
+{
+    relocation *r = ctx;
+    ort_err err = list_slot(&r->a, old_slot, true);
+    err = err == ORT_OK ? list_slot(&r->a, new_slot, false) : err;
+    r->err = r->err == ORT_OK ? err : r->err;
+}
+
+ort_err
+dp_shard__relocate(dp_shard *s, uint32_t max, uint32_t *moved, ort_diag *diag)
+{
+    relocation r = {.a = {.s = s, .diag = diag}};
+    *moved = 0;
+    dp_reader_init(&r.a.reader, s->points);
+    const ort_err err = dp_points_relocate(s->points, max, list_moved, &r, moved, diag);
+    dp_reader_fini(&r.a.reader);
+    atomic_store_explicit(&s->slot_end, dp_points_slot_end(s->points), memory_order_release);
+    return err != ORT_OK ? err : r.err;
+}
+
 /* --- what an operation would add ----------------------------------------------------------------
  */
 

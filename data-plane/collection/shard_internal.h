@@ -121,6 +121,10 @@ ort_err dp_shard__apply(dp_shard *s, const dp_op_record *record, uint64_t lsn, u
 /* Counts and lists every live point: once, after open. */
 ort_err dp_shard__list_all(dp_shard *s, ort_diag *diag);
 
+/* Moves live points out of chunks that are mostly dead, a few at a time, until *moved is 0. The
+ * caller holds view for writing; nobody may hold order meanwhile waiting for it. */
+ort_err dp_shard__relocate(dp_shard *s, uint32_t max, uint32_t *moved, ort_diag *diag);
+
 /* What the operation would add at most, from the record alone; and what it would really add, from
  * the points of now (upserts: exact; others: still a bound). */
 void dp_shard__worst(const dp_shard *s, const dp_op_record *record, dp_amount *out, bool *bounded);

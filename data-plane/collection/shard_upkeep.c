@@ -14,6 +14,8 @@
 
 #define SLICE_SLOTS 1024u
 #define RETRY_NS (UINT64_C(10) * 1000000000u)
+#define RELOCATE_SLOTS 128u     /* at once: about as long as an ordinary batch of writes */
+#define RELOCATE_STEPS_MAX 512u /* a checkpoint: the next one goes on */
 
 static const ort_log log_ = {.module = "collection"};
 
@@ -439,6 +441,26 @@ freeze(dp_shard *s, dp_checkpoint **out, dp_log_mark *mark, ort_diag *diag)
     return err;
 }
 
+/* Empties chunks that are mostly dead, so that the checkpoint drops them. In small steps: each
+ * holds readers and writes up. What a crash undoes here is done again by the next checkpoint. */
+static void
+compact(dp_shard *s)
+{
+    ort_err err = ORT_OK;
+    ort_diag diag;
+    uint32_t moved = 1;
+    for (uint32_t step = 0; err == ORT_OK && moved > 0 && step < RELOCATE_STEPS_MAX; step++) {
+        pthread_rwlock_wrlock(&s->view);
+        err = dp_shard__relocate(s, RELOCATE_SLOTS, &moved, &diag);
+        pthread_rwlock_unlock(&s->view);
+    }
+    if (err != ORT_OK) { /* the checkpoint is worth more than the room */
+        ORT_LOG_WARN(&log_, "compaction.failed",
+                     "tenant=%016" PRIx64 " collection=%016" PRIx64 " err=%s", s->tenant.v,
+                     s->collection.v, diag.text);
+    }
+}
+
 /* maintaining is held. */
 static ort_err
 checkpoint(dp_shard *s, ort_diag *diag)
@@ -446,6 +468,7 @@ checkpoint(dp_shard *s, ort_diag *diag)
     const dp_checkpoint_options options = {.held = is_held, .arg = s};
     dp_checkpoint *cp = NULL;
     dp_log_mark mark = {0};
+    compact(s);
     tell_dead(s);
     repair_all(s);
     ort_err err = freeze(s, &cp, &mark, diag);

@@ -1,0 +1,159 @@
+/* Recall of a collection's searches against its own exact scan, while points come and go, and after
+ * a restart. On the first vectors of notes-384 (cosine), default parameters; skipped without it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/json_write.h"
+#include "collection_support.h"
+#include "unit/index_support.h"
+
+#define POINTS 3000u
+#define QUERIES 60u
+#define K 10u
+
+static const char schema[] = "{\"vectors\":{\"size\":384,\"distance\":\"Cosine\"},\"optimizers_"
+                             "config\":{\"indexing_threshold\":1}}";
+
+typedef struct {
+    fixture f;
+    float *vectors;
+    size_t count;
+    uint32_t dim;
+} run;
+
+static void
+upsert(run *r, size_t first, size_t count, uint64_t id_offset)
+{
+    ort_buf buf = {0};
+    ort_jw w = {.buf = &buf};
+    ort_jw_object(&w);
+    ort_jw_key(&w, "points");
+    ort_jw_array(&w);
+    for (size_t i = first; i < first + count; i++) {
+        ort_jw_object(&w);
+        ort_jw_key(&w, "id");
+        ort_jw_u64(&w, i + id_offset);
+        ort_jw_key(&w, "vector");
+        ort_jw_floats(&w, r->vectors + i * r->dim, r->dim);
+        ort_jw_key(&w, "payload");
+        ort_jw_object(&w);
+        ort_jw_key(&w, "group");
+        ort_jw_u64(&w, i % 10);
+        ort_jw_key(&w, "rare");
+        ort_jw_bool(&w, i % 100 == 0);
+        ort_jw_object_end(&w);
+        ort_jw_object_end(&w);
+    }
+    ort_jw_array_end(&w);
+    ort_jw_object_end(&w);
+    do_op(&r->f, DP_OP_UPSERT, "%s", ort_buf_peek_cstr(&buf));
+    ort_buf_fini(&buf);
+}
+
+/* The share of the exact answer that the walk finds; by score, so that ties do not matter. */
+static double
+recall(run *r, const char *filter)
+{
+    size_t found = 0, wanted = 0;
+    answer *exact = calloc(1, sizeof *exact), *got = calloc(1, sizeof *got);
+    assert_true(exact != NULL && got != NULL);
+    for (uint32_t q = 0; q < QUERIES; q++) {
+        const float *vector = r->vectors + (POINTS + q) * r->dim;
+        nearest(&r->f, NULL, vector, r->dim, K, filter, true, exact);
+        nearest(&r->f, NULL, vector, r->dim, K, filter, false, got);
+        assert_int_equal(exact->count, got->count);
+        wanted += exact->count;
+        for (size_t i = 0; i < got->count; i++) {
+            found += got->at[i].score >= exact->at[exact->count - 1].score - 1e-5f;
+        }
+    }
+    free(exact);
+    free(got);
+    return (double)found / (double)wanted;
+}
+
+static void
+assert_recall(run *r, const char *filter, const char *when)
+{
+    const double is = recall(r, filter);
+    printf("recall@10 %.3f %s%s%s\n", is, when, filter != NULL ? " with " : "",
+           filter != NULL ? filter : "");
+    if (is < 0.95) {
+        fail_msg("recall@10 is %.3f %s", is, when);
+    }
+}
+
+static void
+wait_indexed(run *r)
+{
+    assert_int_equal(dp_collection_wait_indexed(r->f.c, ort_mono_ns() + UINT64_C(60000000000)),
+                     ORT_OK);
+}
+
+static void
+searches_find_the_nearest_while_points_come_and_go(void **state)
+{
+    static const char tenth[] = "{\"must\":[{\"key\":\"group\",\"match\":{\"value\":3}}]}";
+    static const char hundredth[] = "{\"must\":[{\"key\":\"rare\",\"match\":{\"value\":true}}]}";
+    run r;
+    dp_collection_info info;
+    (void)state;
+    r.vectors = test_dataset("notes-384.base", POINTS + QUERIES, &r.count, &r.dim);
+    if (r.vectors == NULL || r.count < POINTS + QUERIES) {
+        free(r.vectors);
+        skip();
+    }
+    fixture_init(&r.f, schema, 1);
+    for (size_t i = 0; i < POINTS; i += 100) {
+        upsert(&r, i, 100, 0);
+        if (i == 1000 || i == 2000) {
+            assert_recall(&r, NULL, "while indexing");
+        }
+    }
+    wait_indexed(&r);
+    dp_collection_get_info(r.f.c, &info);
+    assert_int_equal(info.indexed_vectors, POINTS);
+    assert_true(info.green);
+    assert_recall(&r, NULL, "indexed");
+    assert_recall(&r, tenth, "indexed");
+    assert_recall(&r, hundredth, "indexed");
+
+    /* A third goes, some of it comes back under other ids, some is written anew in place. */
+    do_op(&r.f, DP_OP_DELETE,
+          "{\"filter\":{\"must\":[{\"key\":\"group\",\"match\":{\"any\":[0,1,2]}}]}}");
+    assert_recall(&r, NULL, "after deleting a third");
+    upsert(&r, 0, 300, 100000);
+    upsert(&r, 1500, 300, 0);
+    assert_recall(&r, NULL, "after updates");
+    wait_indexed(&r);
+    assert_recall(&r, NULL, "indexed again");
+    assert_int_equal(dp_collection_checkpoint(r.f.c, NULL), ORT_OK);
+    assert_recall(&r, NULL, "after a checkpoint");
+
+    dp_collection_get_info(r.f.c, &info);
+    const uint64_t before = info.indexed_vectors;
+    fixture_reopen(&r.f);
+    dp_collection_get_info(r.f.c, &info);
+    assert_int_equal(info.indexed_vectors, before); /* loaded, not built */
+    assert_recall(&r, NULL, "after a restart");
+    fixture_fini(&r.f);
+    free(r.vectors);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(searches_find_the_nearest_while_points_come_and_go),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
