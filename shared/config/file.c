@@ -330,7 +330,7 @@ values_load(const ort_config_schema *schema, const char *path, const ort_buf *fi
             char **items = r.slots[i];
             ort_config_strings *list = &out->lists[i];
             list->items = calloc((size_t)r.counts[i] + 1, sizeof *list->items);
-            for (uint64_t k = 0; list->items != NULL && k < r.counts[i]; k++) {
+            for (uint64_t k = 0; list->items != NULL && items != NULL && k < r.counts[i]; k++) {
                 list->items[k] = strdup(items[k]);
                 list->count = k + 1;
                 err = list->items[k] == NULL ? ORT_ENOMEM : err;

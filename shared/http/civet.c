@@ -167,22 +167,30 @@ on_http_error(struct mg_connection *conn, int status, const char *message)
     return 0;
 }
 
+/* Whether this worker's connection is in server->connections: a worker has one at a time. */
+static _Thread_local bool counted;
+
 static int
 on_connection(const struct mg_connection *conn, void **conn_data)
 {
     ort_http_server *server = mg_get_user_data(mg_get_context(conn));
 
     *conn_data = NULL;
+    counted = true;
     server->connections++;
     return 0;
 }
 
+/* Also runs for connections that on_connection never saw: those whose TLS handshake failed. */
 static void
 on_connection_closed(const struct mg_connection *conn)
 {
     ort_http_server *server = mg_get_user_data(mg_get_context(conn));
 
-    server->connections--;
+    if (counted) {
+        server->connections--;
+        counted = false;
+    }
 }
 
 /* The library's words about itself; most are about a client that misbehaves. */

@@ -107,8 +107,9 @@ typedef struct {
     ort_http_hooks hooks;
 
     /* One thread serves one connection for as long as it is open, idle or not: threads is the
-     * number of connections served at once. Further ones wait, up to queue_max, then in the
-     * kernel's backlog, until a connection closes. */
+     * number of connections served at once. When more than 7 of 8 are taken, each answer closes its
+     * connection, so that idle ones leave room for new clients. Further ones wait, up to queue_max,
+     * then in the kernel's backlog, until a connection closes. */
     uint32_t threads;       /* [64] */
     uint32_t queue_max;     /* accepted, waiting for a thread [threads / 4, at least 64] */
     uint32_t inflight_max;  /* requests in work at once; more get 503 [threads] */

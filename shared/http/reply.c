@@ -138,11 +138,21 @@ status_has_body(int status)
     return status >= 200 && status != 204 && status != 304;
 }
 
+/* Whether so many threads are taken that idle connections would keep new clients out. Each answer
+ * then ends its connection: clients come back one after the other, and none waits for the sixty
+ * seconds of another's keep-alive. */
+static bool
+crowded(const ort_http_server *server)
+{
+    return server->connections > server->options.threads - server->options.threads / 8;
+}
+
 /* Status line and fields. length < 0: the body's length is not known. */
 static void
 head_make(ort_http_req *req, ort_buf *out, int status, const char *content_type, int64_t length)
 {
-    if (!ort_http__body_keeps_connection(req) || req->server->drain_phase != 0) {
+    if (!ort_http__body_keeps_connection(req) || req->server->drain_phase != 0 ||
+        crowded(req->server)) {
         req->close_after = true;
     }
     ort_buf_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Request-Id: %s\r\n", status,

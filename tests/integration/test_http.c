@@ -988,6 +988,79 @@ drain_gives_up_after_its_time(void **state)
     close(fd);
 }
 
+/* Idle connections may take 7 of 8 threads, 14 of 16 here: the rest go round. */
+static void
+idle_connections_leave_room_for_new_clients(void **state)
+{
+    int fds[40];
+    int kept = 0;
+
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        fds[i] = dial();
+        say(fds[i], "GET / HTTP/1.1\r\n" HOST "\r\n");
+        heard *h = hear(fds[i], 2000);
+        expect(h, 200, h->closed);
+        assert_int_equal(h->closed, has(h, "Connection: close\r\n"));
+        kept += !h->closed;
+    }
+    assert_int_equal(kept, 14);
+    for (int i = 0; i < 40; i++) {
+        close(fds[i]);
+    }
+}
+
+/* Five hundred clients that say half a head and fifty that send a body a byte at a time: others are
+ * served meanwhile, and when their time is over all are gone. */
+static void
+slow_clients_in_numbers_do_not_stop_others(void **state)
+{
+    enum { HALF = 500, SLOW = 50 };
+    static const ort_http_listener listener = {.address = "127.0.0.1:0"};
+    ort_http_options o = options();
+    int fds[HALF + SLOW];
+    ort_http_stats stats;
+    ort_diag diag = {""};
+
+    (void)state;
+    o.listeners = &listener;
+    o.threads = 700;
+    o.inflight_max = 600;
+    o.head_ms = 3000;
+    o.body_chunk_ms = 3000;
+    o.body_total_ms = 3000;
+    assert_int_equal(ort_http_server_new(&server, &o, &diag), ORT_OK);
+    assert_int_equal(ort_http_server_start(server, &diag), ORT_OK);
+    port = ort_http_server_port(server, 0);
+    for (int i = 0; i < HALF + SLOW; i++) {
+        fds[i] = dial();
+        say(fds[i], i < HALF ? "GET / HTTP/1.1\r\nHo"
+                             : "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 1000\r\n\r\n");
+    }
+    uint64_t begin = ort_mono_ms();
+    for (int round = 0; round < 10; round++) {
+        for (int i = HALF; i < HALF + SLOW; i++) {
+            say(fds[i], "x");
+        }
+        int fd = dial();
+        uint64_t asked = ort_mono_ms();
+        say(fd, "GET / HTTP/1.1\r\n" HOST "\r\n");
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        assert_true(poll(&p, 1, 2000) > 0);
+        assert_true(ort_mono_ms() - asked < 500);
+        close(fd);
+        usleep(50000);
+    }
+    do {
+        usleep(50000);
+        ort_http_server_stats(server, &stats);
+    } while (stats.connections > 0 && ort_mono_ms() - begin < 20000);
+    assert_int_equal(stats.connections, 0);
+    for (int i = 0; i < HALF + SLOW; i++) {
+        close(fds[i]);
+    }
+}
+
 /* ---- set-up ---- */
 
 static void
@@ -1171,6 +1244,8 @@ main(void)
     const struct CMUnitTest alone[] = {
         SERVED(drain_lets_requests_end_and_refuses_new_ones),
         SERVED(drain_gives_up_after_its_time),
+        SERVED(idle_connections_leave_room_for_new_clients),
+        cmocka_unit_test_teardown(slow_clients_in_numbers_do_not_stop_others, stop),
     };
     int failed = cmocka_run_group_tests_name("http", shared, start, stop);
     failed += cmocka_run_group_tests_name("http drain", alone, NULL, NULL);

@@ -365,6 +365,21 @@ a_slow_body_is_cut_over_tls(void **state)
     hang_up(&w);
 }
 
+/* A handshake that fails is no connection: a count below zero would look like a crowd. */
+static void
+failed_handshakes_are_not_counted(void **state)
+{
+    ort_http_stats stats;
+    wire w;
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        assert_false(shake(&w, tls_port, TLS1_1_VERSION, false));
+    }
+    usleep(200000);
+    ort_http_server_stats(server, &stats);
+    assert_int_equal(stats.connections, 0);
+}
+
 /* A thread waits for a handshake only so long, or a few silent clients would stop the server. */
 static void
 silent_handshakes_are_cut(void **state)
@@ -439,6 +454,7 @@ main(void)
         cmocka_unit_test(large_bodies_pass_both_ways),
         cmocka_unit_test(certificates_are_exchanged_while_serving),
         cmocka_unit_test(a_slow_body_is_cut_over_tls),
+        cmocka_unit_test(failed_handshakes_are_not_counted),
         cmocka_unit_test(silent_handshakes_are_cut),
         cmocka_unit_test(clients_without_the_wanted_certificate_are_refused),
         cmocka_unit_test(new_refuses_bad_certificate_files),
