@@ -278,7 +278,7 @@ cp_keys_rotate(ort_http_req *req, void *api)
 typedef struct {
     cp_key row;
     uint64_t version;
-    uint64_t begin_ns; /* of the wait: the commit */
+    uint64_t begin_ns; /* right before the change */
     bool waited;
     bool complete;
     cp_push_ack *acks;
@@ -379,10 +379,10 @@ cp_keys_delete(ort_http_req *req, void *api)
     if (err == ORT_OK) {
         err = cp_call_tenant_id(&call, &tenant);
     }
+    r.begin_ns = ort_mono_ns();
     if (err == ORT_OK) {
         err = cp_key_revoke(call.api->options.tenancy, &call.author, tenant,
                             ort_http_req_param(req, "key"), &r.row, &r.version, &call.diag);
-        r.begin_ns = ort_mono_ns();
     }
     if (err == ORT_OK && wait) {
         err = wait_acked(&call, tenant, timeout_ms, &r);

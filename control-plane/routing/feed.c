@@ -325,7 +325,8 @@ collect(batch *b)
     void *value = NULL;
     uint64_t id = 0;
 
-    for (size_t at = 0; err == ORT_OK && ort_map_next(b->touched->nodes, &at, &key, NULL, NULL);) {
+    for (size_t at = 0;
+         err == ORT_OK && ort_map_next(b->touched->nodes, &at, &key, NULL, &value);) {
         cp_node node;
         memcpy(&id, key, sizeof id);
         err = cp_node_get(b->tx, (ort_node_id){id}, &node, b->diag);
