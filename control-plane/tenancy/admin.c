@@ -185,6 +185,8 @@ cp_admin_token_revoke(cp_tenancy *tenancy, const cp_author *author, const char *
     if (err == ORT_OK) {
         *out = row;
     }
-    const cp_change change = {.op = "admin-token.revoke"};
+    /* In the tenant's own audit too, where the token was one of its admins'. */
+    const cp_change change = {.op = "admin-token.revoke",
+                              .tenant = err == ORT_OK ? row.tenant : (ort_tenant_id){0}};
     return cp_tenancy__end(tx, err, &change, version_out, diag);
 }

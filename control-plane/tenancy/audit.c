@@ -99,7 +99,8 @@ cp_audit_verify_file(const char *path, cp_oplog_verdict *out, ort_diag *diag)
 {
     cp_store *store;
     cp_tx *tx;
-    const cp_store_options options = {.path = path, .readers = 1, .wait_ms = 1000};
+    const cp_store_options options = {
+        .path = path, .readers = 1, .wait_ms = 1000, .read_only = true};
     ort_err err = cp_store_open(&store, &options, diag);
     if (err != ORT_OK) {
         return err;

@@ -17,7 +17,6 @@ ORT_NODISCARD ort_err cp_audit_head(cp_tenancy *tenancy, char out[CP_AUDIT_HEAD_
 ORT_NODISCARD ort_err cp_audit_verify(cp_tenancy *tenancy, const char *head, cp_oplog_verdict *out,
                                       ort_diag *diag);
 
-/* The same on a database file, with no hub running; a schema of an older program is brought up to
- * date as at a start. */
+/* The same on a database file, whether a hub is running on it or not: nothing is written to it. */
 ORT_NODISCARD ort_err cp_audit_verify_file(const char *path, cp_oplog_verdict *out, ort_diag *diag);
 #endif /* CP_AUDIT_H */

@@ -235,6 +235,9 @@ cp_node_join(cp_tenancy *tenancy, const char *token_text, size_t token_len,
         err = again ? cp_node_get(tx, row.used_by, out, diag)
                     : insert_node(tx, &row, facts, out, diag);
     }
+    if (err == ORT_OK && out->state == CP_NODE_REMOVED) {
+        err = ort_fail(diag, ORT_EDENIED, "the node was removed from the hub");
+    }
     return cp_tenancy__end(tx, err, &(cp_change){.op = "node.join"}, version_out, diag);
 }
 
@@ -277,8 +280,12 @@ cp_node_hello(cp_tenancy *tenancy, ort_node_id id, const cp_node_facts *facts, c
     snprintf(actor, sizeof actor, "node:%s", id_text);
     const cp_author author = {.actor = actor};
     ort_err err = check_facts(facts, diag);
-    if (err != ORT_OK || (err = begin_change(tenancy, &author, id, &tx, &row, diag)) != ORT_OK) {
-        return err == ORT_ENOTFOUND ? ORT_EDENIED : err;
+    if (err != ORT_OK) {
+        return err;
+    }
+    err = begin_change(tenancy, &author, id, &tx, &row, diag);
+    if (err != ORT_OK) {
+        return err == ORT_ENOTFOUND ? ORT_EDENIED : err; /* removed, or never one of ours */
     }
     if (memcmp(&row.key, &facts->key, sizeof row.key) != 0) {
         err = ort_fail(diag, ORT_EDENIED, "the node's key is not the one on record");
@@ -327,9 +334,8 @@ cp_node_cordon(cp_tenancy *tenancy, const cp_author *author, ort_node_id id, boo
         return err;
     }
     const cp_node_state to = cordoned ? CP_NODE_CORDONED : CP_NODE_READY;
-    if (row.state == CP_NODE_JOINING && !cordoned) {
-        *out = row; /* is not cordoned, and is not ready before its first heartbeat */
-    } else if (row.state != to) {
+    /* One that is joining is not cordoned, and is not ready before its first heartbeat. */
+    if (row.state != to && !(row.state == CP_NODE_JOINING && !cordoned)) {
         row.state = to;
         err = cp_node_put(tx, &row, diag);
     }
@@ -351,8 +357,10 @@ cp_node_set_weight(cp_tenancy *tenancy, const cp_author *author, ort_node_id id,
     if (err != ORT_OK) {
         return err;
     }
-    row.weight = weight;
-    err = cp_node_put(tx, &row, diag);
+    if (row.weight != weight) {
+        row.weight = weight;
+        err = cp_node_put(tx, &row, diag);
+    }
     *out = row;
     return cp_tenancy__end(tx, err, &(cp_change){.op = "node.weight"}, version_out, diag);
 }

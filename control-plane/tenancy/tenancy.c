@@ -3,76 +3,49 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "crypto/sealed.h"
-#include "store/idempotency.h"
+#include "crypto/hash.h"
+#include "store/hub.h"
 #include "tenancy/tenancy_internal.h"
 
 const cp_author cp_author_system = {.actor = "system"};
 
-/* A sealed word that only these secrets open, kept in the database under a key of the hub's own. */
-#define PAIR_ACTOR "system"
-#define PAIR_KEY "secrets-of-this-database"
-#define PAIR_WORD "orthant-pair-1"
-#define FOR_EVER INT64_C(253402300799000) /* the end of year 9999 */
-
+/* What tells these secrets from others and nothing about them: keyed with the pepper, so that only
+ * who has it can compute or test it. */
 static void
-pair_key(const cp_secrets *secrets, ort_hash *out)
+print_of(const cp_secrets *secrets, char out[ORT_HASH_TEXT_BYTES])
 {
+    static const char word[] = "orthant-secrets-1";
     ort_hasher h;
+    ort_hash print;
     ort_hasher_init_keyed(&h, secrets->pepper);
+    ort_hasher_put(&h, word, sizeof word);
     ort_hasher_put(&h, secrets->seal, sizeof secrets->seal);
-    ort_hasher_put(&h, &secrets->signing.public, sizeof secrets->signing.public);
-    ort_hasher_done(&h, out);
-}
-
-static ort_err
-write_pair(cp_tenancy *tenancy, const ort_hash *key, ort_diag *diag)
-{
-    cp_tx *tx;
-    ort_buf sealed = {0};
-    cp_idempotency row = {.actor = PAIR_ACTOR, .key = PAIR_KEY, .expires_at_ms = FOR_EVER};
-    ort_err err =
-        ort_seal(key->b, PAIR_KEY, strlen(PAIR_KEY), PAIR_WORD, strlen(PAIR_WORD), &sealed);
-    if (err == ORT_OK) {
-        err = cp_store_begin_note(tenancy->o.store, &tx, diag);
-    }
-    if (err == ORT_OK) {
-        row.created_at_ms = cp_tx_now_ms(tx);
-        err = cp_idempotency_put(tx, &row, sealed.data, sealed.len, diag);
-        err = cp_tenancy__end(tx, err, NULL, NULL, diag);
-    }
-    ort_buf_fini(&sealed);
-    return err;
+    ort_hasher_put(&h, secrets->signing.public.b, sizeof secrets->signing.public.b);
+    ort_hasher_put(&h, secrets->ca_print, sizeof secrets->ca_print);
+    ort_hasher_done(&h, &print);
+    ort_hash_format(&print, out);
 }
 
 /* Whether database and secrets belong together; a new database is tied to them. */
 static ort_err
-check_pair(cp_tenancy *tenancy, ort_diag *diag)
+check_secrets(cp_tenancy *tenancy, ort_diag *diag)
 {
     cp_tx *tx;
-    cp_idempotency row;
-    ort_hash key;
-    ort_buf sealed = {0}, word = {0};
-    pair_key(tenancy->o.secrets, &key);
-    ort_err err = cp_store_begin_read(tenancy->o.store, &tx, diag);
+    cp_hub hub;
+    char print[ORT_HASH_TEXT_BYTES];
+    ort_err err = cp_store_begin(tenancy->o.store, &cp_author_system, &tx, diag);
     if (err != ORT_OK) {
         return err;
     }
-    err = cp_idempotency_get(tx, PAIR_ACTOR, PAIR_KEY, &row, &sealed, diag);
-    cp_tx_end(tx);
-    if (err == ORT_ENOTFOUND) {
-        err = write_pair(tenancy, &key, diag);
-    } else if (err == ORT_OK) {
-        err = ort_unseal(key.b, PAIR_KEY, strlen(PAIR_KEY), sealed.data, sealed.len, &word);
-        if (err == ORT_ECORRUPT) {
-            err = ort_fail(diag, err,
-                           "the files of secrets/ are not those this database was made with");
-        }
+    print_of(tenancy->o.secrets, print);
+    err = cp_hub_get(tx, &hub, diag);
+    if (err == ORT_OK && hub.secrets_print[0] == '\0') {
+        err = cp_hub_set_secrets_print(tx, print, diag);
+    } else if (err == ORT_OK && strcmp(hub.secrets_print, print) != 0) {
+        err = ort_fail(diag, ORT_ECORRUPT,
+                       "the files of secrets/ are not those this database was made with");
     }
-    ort_secret_wipe(&key, sizeof key);
-    ort_buf_fini(&sealed);
-    ort_buf_fini(&word);
-    return err;
+    return cp_tenancy__end(tx, err, &(cp_change){.op = "hub.secrets"}, NULL, diag);
 }
 
 ort_err
@@ -83,7 +56,7 @@ cp_tenancy_new(cp_tenancy **out, const cp_tenancy_options *options, ort_diag *di
         return ort_fail(diag, ORT_ENOMEM, "out of memory");
     }
     (*out)->o = *options;
-    const ort_err err = check_pair(*out, diag);
+    const ort_err err = check_secrets(*out, diag);
     if (err != ORT_OK) {
         cp_tenancy_free(*out);
         *out = NULL;

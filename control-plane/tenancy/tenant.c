@@ -1,6 +1,7 @@
 /* Rules for tenants and their quotas. */
 #include "tenancy/tenant.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -402,14 +403,21 @@ cp_tenant_gone(cp_tenancy *tenancy, ort_tenant_id id, ort_node_id node, bool *do
 {
     cp_tx *tx;
     cp_tenant row;
+    char actor[CP_ACTOR_BYTES], node_id[ORT_ID_TEXT_BYTES];
+    ort_id_format(node.v, node_id);
+    snprintf(actor, sizeof actor, "node:%s", node_id);
+    const cp_author author = {.actor = actor};
     *done_out = false;
-    ort_err err = cp_store_begin(tenancy->o.store, &cp_author_system, &tx, diag);
+    ort_err err = cp_store_begin(tenancy->o.store, &author, &tx, diag);
     if (err != ORT_OK) {
         return err;
     }
     err = cp_tenant_get(tx, id, &row, diag);
     if (err == ORT_OK && row.state == CP_TENANT_DELETED) {
         *done_out = true;
+        if (version_out != NULL) {
+            *version_out = cp_tx_version(tx);
+        }
         cp_tx_end(tx);
         return ORT_OK;
     }

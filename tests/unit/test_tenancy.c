@@ -409,6 +409,296 @@ every_change_is_on_the_chain(void **state)
     cp_tx_end(tx);
 }
 
+static uint64_t
+version_now(void)
+{
+    cp_store_stats stats;
+    cp_store_stats_get(h.store, &stats);
+    return stats.version;
+}
+
+/* Clients send again what they are not sure of. The second time must be fine, tell the same, and
+ * leave no record: audit would show a change that was none, and every node would be woken. */
+static void
+asking_twice_changes_once(void **state)
+{
+    (void)state;
+    char token[ORT_TOKEN_TEXT_BYTES];
+    uint64_t first, second;
+    cp_node node;
+    cp_key key;
+    cp_admin_token admin;
+    cp_join_token ticket;
+    bool done;
+    const ort_node_id id = join("eu", "n1");
+    cp_tenant tenant = make_tenant("acme", "eu");
+    assert_int_equal(
+        cp_key_create(h.t, &operator_, tenant.id, &(cp_key_ask){0}, token, &key, NULL, &diag),
+        ORT_OK);
+    assert_int_equal(cp_admin_token_create(h.t, &operator_, "v", CP_ROLE_VIEWER, (ort_tenant_id){0},
+                                           0, token, &admin, NULL, &diag),
+                     ORT_OK);
+    assert_int_equal(cp_join_token_create(h.t, &operator_, "eu", 60, token, &ticket, NULL, &diag),
+                     ORT_OK);
+#define TWICE(call)                             \
+    do {                                        \
+        uint64_t *v = &first;                   \
+        const uint64_t before = version_now();  \
+        assert_int_equal((call), ORT_OK);       \
+        v = &second;                            \
+        assert_int_equal((call), ORT_OK);       \
+        assert_int_equal(first, before + 1);    \
+        assert_int_equal(second, first);        \
+        assert_int_equal(version_now(), first); \
+    } while (0)
+    TWICE(cp_node_cordon(h.t, &operator_, id, true, &node, v, &diag));
+    TWICE(cp_node_cordon(h.t, &operator_, id, false, &node, v, &diag));
+    TWICE(cp_node_set_weight(h.t, &operator_, id, 50, &node, v, &diag));
+    TWICE(cp_tenant_suspend(h.t, &operator_, tenant.id, NULL, true, &tenant, v, &diag));
+    TWICE(cp_tenant_suspend(h.t, &operator_, tenant.id, NULL, false, &tenant, v, &diag));
+    TWICE(cp_key_revoke(h.t, &operator_, tenant.id, key.id, &key, v, &diag));
+    TWICE(cp_admin_token_revoke(h.t, &operator_, admin.id, &admin, v, &diag));
+    TWICE(cp_join_token_revoke(h.t, &operator_, ticket.id, v, &diag));
+    TWICE(cp_tenant_delete(h.t, &operator_, tenant.id, NULL, &tenant, v, &diag));
+    TWICE(cp_tenant_gone(h.t, tenant.id, id, &done, v, &diag));
+    assert_true(done);
+#undef TWICE
+    const uint64_t before = version_now();
+    assert_int_equal(cp_node_ready(h.t, id, NULL, &diag), ORT_OK);
+    assert_int_equal(version_now(), before);
+}
+
+#define REFUSED(call, expect, words)                                    \
+    do {                                                                \
+        diag.text[0] = '\0';                                            \
+        assert_int_equal((call), (expect));                             \
+        if (strstr(diag.text, (words)) == NULL) {                       \
+            fail_msg("\"%s\" does not say \"%s\"", diag.text, (words)); \
+        }                                                               \
+    } while (0)
+
+/* A refusal has its code, says what was asked, and leaves no record. */
+static void
+refusals_say_what_and_change_nothing(void **state)
+{
+    (void)state;
+    cp_region region;
+    cp_plan plan;
+    cp_quota quota;
+    cp_key key;
+    cp_tenant tenant, other;
+    char token[ORT_TOKEN_TEXT_BYTES], long_name[80];
+    cp_limits limits = {{0}};
+    cp_overrides overrides = {.set = {true}, .to = {{CP_LIMIT_VALUE_MAX + 1}}};
+    const uint64_t wrong = 77;
+    memset(long_name, 'a', sizeof long_name);
+    long_name[64] = '\0';
+    join("eu", "n1");
+    tenant = make_tenant("acme", "eu");
+    const uint64_t before = version_now();
+    static const char *const bad_names[] = {"", "A", "a b", "a/b", "..", "a\n", "\xc3\xa9", "a_b"};
+    for (size_t i = 0; i < sizeof bad_names / sizeof bad_names[0]; i++) {
+        REFUSED(cp_region_create(h.t, &operator_, bad_names[i], "", &region, NULL, &diag),
+                ORT_EVALIDATE, "region");
+        REFUSED(cp_tenant_create(h.t, &operator_, &(cp_tenant_ask){.name = bad_names[i]}, &other,
+                                 NULL, &diag),
+                ORT_EVALIDATE, "tenant");
+        REFUSED(cp_plan_create(h.t, &operator_, bad_names[i], "", &limits, &plan, NULL, &diag),
+                ORT_EVALIDATE, "plan");
+    }
+    REFUSED(cp_region_create(h.t, &operator_, long_name, "", &region, NULL, &diag), ORT_EVALIDATE,
+            "1 to 63");
+    REFUSED(cp_region_create(h.t, &operator_, "eu", "", &region, NULL, &diag), ORT_EEXISTS, "eu");
+    REFUSED(cp_region_create(h.t, &operator_, "us", "a\nb", &region, NULL, &diag), ORT_EVALIDATE,
+            "control character");
+    REFUSED(cp_region_delete(h.t, &operator_, "eu", NULL, &diag), ORT_ECONFLICT, "in use");
+    REFUSED(cp_region_delete(h.t, &operator_, "mars", NULL, &diag), ORT_ENOTFOUND, "mars");
+    REFUSED(
+        cp_tenant_create(h.t, &operator_, &(cp_tenant_ask){.name = "acme"}, &other, NULL, &diag),
+        ORT_EEXISTS, "acme");
+    REFUSED(cp_tenant_create(h.t, &operator_, &(cp_tenant_ask){.name = "0123456789abcdef"}, &other,
+                             NULL, &diag),
+            ORT_EVALIDATE, "read as an id");
+    REFUSED(cp_tenant_create(h.t, &operator_, &(cp_tenant_ask){.name = "b", .plan = "gold"}, &other,
+                             NULL, &diag),
+            ORT_EVALIDATE, "no plan gold");
+    cp_texts mars = {0};
+    assert_int_equal(cp_texts_add(&mars, "mars", 4), ORT_OK);
+    REFUSED(cp_tenant_create(h.t, &operator_, &(cp_tenant_ask){.name = "b", .regions = &mars},
+                             &other, NULL, &diag),
+            ORT_EVALIDATE, "no region mars");
+    REFUSED(cp_tenant_suspend(h.t, &operator_, tenant.id, &wrong, true, &other, NULL, &diag),
+            ORT_ESTALE, "not 77");
+    REFUSED(cp_tenant_delete(h.t, &operator_, tenant.id, &wrong, &other, NULL, &diag), ORT_ESTALE,
+            "not 77");
+    REFUSED(cp_tenant_delete(h.t, &operator_, (ort_tenant_id){5}, NULL, &other, NULL, &diag),
+            ORT_ENOTFOUND, "no tenant");
+    REFUSED(cp_quota_set(h.t, &operator_, tenant.id, &wrong, &overrides, &quota, NULL, &diag),
+            ORT_EVALIDATE, "max_collections");
+    overrides.to.v[0] = 5;
+    REFUSED(cp_quota_set(h.t, &operator_, tenant.id, &wrong, &overrides, &quota, NULL, &diag),
+            ORT_ESTALE, "not 77");
+    REFUSED(
+        cp_plan_update(h.t, &operator_, "default", &wrong, NULL, &overrides, &plan, NULL, &diag),
+        ORT_ESTALE, "not 77");
+    REFUSED(cp_plan_delete(h.t, &operator_, "default", NULL, NULL, &diag), ORT_ECONFLICT, "stays");
+    REFUSED(cp_plan_delete(h.t, &operator_, "gold", NULL, NULL, &diag), ORT_ENOTFOUND, "gold");
+    REFUSED(cp_key_create(h.t, &operator_, tenant.id, &(cp_key_ask){.scopes = 8}, token, &key, NULL,
+                          &diag),
+            ORT_EVALIDATE, "scope");
+    REFUSED(cp_key_create(h.t, &operator_, tenant.id, &(cp_key_ask){.expires_at_ms = 5}, token,
+                          &key, NULL, &diag),
+            ORT_EVALIDATE, "future");
+    cp_texts globs = {0};
+    assert_int_equal(cp_texts_add(&globs, "../x", 4), ORT_OK);
+    REFUSED(cp_key_create(h.t, &operator_, tenant.id, &(cp_key_ask){.collections = &globs}, token,
+                          &key, NULL, &diag),
+            ORT_EVALIDATE, "0x2f");
+    REFUSED(cp_key_create(h.t, &operator_, (ort_tenant_id){5}, &(cp_key_ask){0}, token, &key, NULL,
+                          &diag),
+            ORT_ENOTFOUND, "no tenant");
+    assert_string_equal(token, "");
+    REFUSED(cp_key_revoke(h.t, &operator_, tenant.id, "nope", &key, NULL, &diag), ORT_ENOTFOUND,
+            "nope");
+    assert_int_equal(version_now(), before);
+}
+
+/* Whatever is wrong with a join token, the answer is the same; only its region is told, to who
+ * holds a good one. */
+static void
+a_bad_join_token_gets_one_answer(void **state)
+{
+    (void)state;
+    char good[ORT_TOKEN_TEXT_BYTES], revoked[ORT_TOKEN_TEXT_BYTES], forged[ORT_TOKEN_TEXT_BYTES];
+    cp_join_token row;
+    cp_region region;
+    cp_node node;
+    ort_token fresh;
+    ort_sign_key key;
+    const char *answer = "the join token is unknown, used, revoked or expired";
+    assert_int_equal(cp_region_create(h.t, &operator_, "eu", "", &region, NULL, &diag), ORT_OK);
+    assert_int_equal(cp_region_create(h.t, &operator_, "us", "", &region, NULL, &diag), ORT_OK);
+    ort_sign_key_new(&key);
+    cp_node_facts facts = {.name = "n1",
+                           .region = "eu",
+                           .zone = "",
+                           .endpoint = "http://127.0.0.1:1",
+                           .forward = "ipc:///tmp/x",
+                           .software = "test",
+                           .key = key.public};
+    assert_int_equal(cp_join_token_create(h.t, &operator_, "eu", 60, revoked, &row, NULL, &diag),
+                     ORT_OK);
+    assert_int_equal(cp_join_token_revoke(h.t, &operator_, row.id, NULL, &diag), ORT_OK);
+    assert_int_equal(cp_join_token_create(h.t, &operator_, "eu", 60, good, &row, NULL, &diag),
+                     ORT_OK);
+    ort_token_make(&fresh, ORT_TOKEN_JOIN, (ort_tenant_id){0}, h.secrets.ca_print);
+    ort_token_format(&fresh, forged); /* well formed, and never given out */
+    const char *const bad[] = {"", "orthjoin_x", revoked, forged, good + 1};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        REFUSED(cp_node_join(h.t, bad[i], strlen(bad[i]), &facts, &node, NULL, &diag), ORT_EAUTH,
+                answer);
+    }
+    facts.region = "us";
+    REFUSED(cp_node_join(h.t, good, strlen(good), &facts, &node, NULL, &diag), ORT_EREGION,
+            "for region eu");
+    facts.region = "eu";
+    facts.endpoint = "file:///etc/passwd";
+    REFUSED(cp_node_join(h.t, good, strlen(good), &facts, &node, NULL, &diag), ORT_EVALIDATE,
+            "endpoint");
+    facts.endpoint = "https://n1.example";
+    assert_int_equal(cp_node_join(h.t, good, strlen(good), &facts, &node, NULL, &diag), ORT_OK);
+    facts.zone = "b"; /* a hello brings news, another key does not */
+    assert_int_equal(cp_node_hello(h.t, node.id, &facts, &node, NULL, &diag), ORT_OK);
+    assert_string_equal(node.zone, "b");
+    const uint64_t before = version_now();
+    assert_int_equal(cp_node_hello(h.t, node.id, &facts, &node, NULL, &diag), ORT_OK);
+    assert_int_equal(version_now(), before);
+    facts.key.b[0] ^= 1;
+    REFUSED(cp_node_hello(h.t, node.id, &facts, &node, NULL, &diag), ORT_EDENIED, "key");
+    facts.key.b[0] ^= 1;
+    assert_int_equal(cp_node_remove(h.t, &operator_, node.id, false, NULL, &diag), ORT_OK);
+    REFUSED(cp_node_hello(h.t, node.id, &facts, &node, NULL, &diag), ORT_EDENIED, "removed");
+    REFUSED(cp_node_join(h.t, good, strlen(good), &facts, &node, NULL, &diag), ORT_EDENIED,
+            "removed");
+}
+
+/* A node with tenants goes only when the operator says that their data may be lost; then they stand
+ * empty on another node of their pin, at the next epoch. */
+static void
+a_node_with_tenants_is_removed_only_when_told(void **state)
+{
+    (void)state;
+    const ort_node_id n1 = join("eu", "n1");
+    const cp_tenant acme = make_tenant("acme", "eu");
+    assert_true(home_of(acme.id).v == n1.v);
+    REFUSED(cp_node_remove(h.t, &operator_, n1, false, NULL, &diag), ORT_ECONFLICT, "acme");
+    REFUSED(cp_node_remove(h.t, &operator_, n1, true, NULL, &diag), ORT_ECONFLICT, "no other");
+    join("us", "n2"); /* outside the pin */
+    REFUSED(cp_node_remove(h.t, &operator_, n1, true, NULL, &diag), ORT_ECONFLICT, "no other");
+    const ort_node_id n3 = join("eu", "n3");
+    assert_int_equal(cp_node_remove(h.t, &operator_, n1, true, NULL, &diag), ORT_OK);
+    assert_true(home_of(acme.id).v == n3.v);
+}
+
+static char heard[ORT_TOKEN_TEXT_BYTES];
+
+static ort_err
+hear_answer(void *ctx, cp_tx *tx, ort_diag *d)
+{
+    (void)tx;
+    (void)d;
+    const char *token = ctx;
+    snprintf(heard, sizeof heard, "%s", token);
+    return ORT_OK;
+}
+
+static ort_err
+lose_answer(void *ctx, cp_tx *tx, ort_diag *d)
+{
+    (void)ctx;
+    (void)tx;
+    return ort_fail(d, ORT_EEXISTS, "another thread kept its answer first");
+}
+
+/* The answer is written from the outputs inside the change, so they must stand by then; and when it
+ * cannot be kept there is no key either. */
+static void
+the_answer_is_kept_with_the_change(void **state)
+{
+    (void)state;
+    char token[ORT_TOKEN_TEXT_BYTES];
+    cp_key key;
+    const cp_tenant acme = make_tenant("acme", NULL);
+    const cp_author keeps = {.actor = "operator:a", .before_commit = hear_answer, .ctx = token};
+    const cp_author loses = {.actor = "operator:a", .before_commit = lose_answer};
+    assert_int_equal(
+        cp_key_create(h.t, &keeps, acme.id, &(cp_key_ask){0}, token, &key, NULL, &diag), ORT_OK);
+    assert_true(token[0] != '\0');
+    assert_string_equal(heard, token);
+    REFUSED(cp_key_create(h.t, &loses, acme.id, &(cp_key_ask){0}, token, &key, NULL, &diag),
+            ORT_EEXISTS, "kept its answer");
+    assert_string_equal(token, "");
+    cp_tx *tx;
+    uint64_t live;
+    assert_int_equal(cp_store_begin_read(h.store, &tx, &diag), ORT_OK);
+    assert_int_equal(cp_key_count(tx, acme.id, 1, &live, &diag), ORT_OK);
+    assert_int_equal(live, 1);
+    cp_tx_end(tx);
+}
+
+/* `orthant audit verify` on a file, also beside a running hub. */
+static void
+a_file_is_verified_beside_the_running_hub(void **state)
+{
+    (void)state;
+    cp_oplog_verdict verdict;
+    (void)make_tenant("acme", NULL);
+    assert_int_equal(cp_audit_verify_file(h.path, &verdict, &diag), ORT_OK);
+    assert_true(verdict.intact);
+    assert_int_equal(verdict.records, version_now());
+    REFUSED(cp_audit_verify_file("/nowhere.db", &verdict, &diag), ORT_EIO, "/nowhere.db");
+}
+
 int
 main(void)
 {
@@ -425,6 +715,13 @@ main(void)
         cmocka_unit_test_setup_teardown(a_repeated_post_gets_the_first_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(a_database_with_other_secrets_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(every_change_is_on_the_chain, setup, teardown),
+        cmocka_unit_test_setup_teardown(asking_twice_changes_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(refusals_say_what_and_change_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_bad_join_token_gets_one_answer, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_node_with_tenants_is_removed_only_when_told, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(the_answer_is_kept_with_the_change, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_is_verified_beside_the_running_hub, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
