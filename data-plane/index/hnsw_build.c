@@ -120,6 +120,9 @@ dp_hnsw_build(dp_hnsw *graph, uint32_t slot_begin, uint32_t slot_end, const dp_s
         pthread_join(started[i], NULL);
     }
     err = (ort_err)atomic_load(&b.err);
+    if (err == ORT_OK) {
+        err = dp_hnsw__reconnect(graph);
+    }
     if (err == ORT_EBUSY) {
         return ort_fail(diag, err, "the build was cancelled");
     }

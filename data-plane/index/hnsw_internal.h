@@ -218,4 +218,7 @@ uint32_t dp_hnsw__flood(const dp_hnsw *graph, uint8_t *seen, uint32_t *stack);
 
 /* dp_hnsw_repair() for who holds the gate alone. */
 ORT_NODISCARD ort_err dp_hnsw__repair(dp_hnsw *graph);
+
+/* Takes the gate alone and gives a link to every live node that no walk can meet. */
+ORT_NODISCARD ort_err dp_hnsw__reconnect(dp_hnsw *graph);
 #endif /* DP_HNSW_INTERNAL_H */

@@ -193,8 +193,8 @@ rescue(dp_hnsw *graph, dp_scratch *s, uint32_t slot, const uint8_t *reached)
     return ORT_OK;
 }
 
-/* Selecting links anew can leave a node that nobody names. Each is given a link; when that took one
- * away, the next round sees it. */
+/* Selecting links anew, here or for a fresh neighbour, can leave a node that nobody names. Each is
+ * given a link; when that took one away, the next round sees it. */
 static ort_err
 reconnect(dp_hnsw *graph, dp_scratch *s, uint32_t slot_end)
 {
@@ -268,6 +268,24 @@ dp_hnsw__repair(dp_hnsw *graph)
         dp_scratch_drain(graph);
         bury(graph, slot_end);
     }
+    return err;
+}
+
+ort_err
+dp_hnsw__reconnect(dp_hnsw *graph)
+{
+    uint32_t slot_end;
+    dp_scratch *s;
+    ort_err err;
+
+    pthread_rwlock_wrlock(&graph->gate);
+    slot_end = atomic_load_explicit(&graph->slot_end, memory_order_acquire);
+    err = dp_scratch_take(&s, graph, slot_end, graph->rows->dim);
+    if (err == ORT_OK) {
+        err = reconnect(graph, s, slot_end);
+        dp_scratch_give(s);
+    }
+    pthread_rwlock_unlock(&graph->gate);
     return err;
 }
 

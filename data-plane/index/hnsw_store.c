@@ -440,7 +440,7 @@ read_graph(int fd, dp_hnsw *graph, dp_hnsw_stamp *stamp, ort_diag *diag)
 {
     unsigned char head[HEADER_BYTES];
     struct stat st;
-    header h;
+    header h = {0};
     uint64_t at = HEADER_BYTES;
     ort_err err;
 

@@ -154,6 +154,7 @@ decode_records(const unsigned char *raw, size_t raw_bytes, size_t bytes, size_t 
     assert(dim > 0 && dim <= 65536);
     record = 4 + (size_t)dim * bytes;
     n = raw_bytes / record < max_n ? raw_bytes / record : max_n;
+    assert(n > 0);
     out = malloc(n * (size_t)dim * sizeof *out);
     assert(out != NULL);
     for (size_t i = 0; i < n; i++) {

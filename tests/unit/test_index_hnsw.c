@@ -308,7 +308,7 @@ replacing_all_points_twice_costs_no_recall_and_no_memory(void **state)
 static int
 temp_dir(char *path)
 {
-    strcpy(path, "/tmp/ort-hnsw-XXXXXX");
+    memcpy(path, "/tmp/ort-hnsw-XXXXXX", sizeof "/tmp/ort-hnsw-XXXXXX");
     assert_non_null(mkdtemp(path));
     return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
@@ -413,7 +413,7 @@ every_damaged_file_is_refused(void **state)
 {
     char path[64];
     int dir = temp_dir(path);
-    unsigned char *bytes;
+    unsigned char *bytes = NULL;
     size_t n;
     fixture f;
 
