@@ -186,6 +186,7 @@ load_u8(const unsigned char *row, size_t i)
     SCALAR(euclid, elem, elem_bytes, sum += (q - x) * (q - x), sum) \
     SCALAR(manhattan, elem, elem_bytes, sum += fabs(q - x), sum)
 
+/* cppcheck-suppress unknownMacro */
 SCALAR_ELEM(f32, 4)
 SCALAR_ELEM(f16, 2)
 SCALAR_ELEM(u8, 1)

@@ -43,7 +43,7 @@ build_part(build *b, uint32_t begin, uint32_t end)
 {
     for (uint32_t slot = begin; slot < end; slot++) {
         if (dp_slot_set_has(b->live, slot) && !dp_hnsw_has(b->graph, slot)) {
-            ort_err err = dp_hnsw_insert(b->graph, slot);
+            ort_err err = dp_hnsw__insert(b->graph, slot);
 
             if (err != ORT_OK && err != ORT_EEXISTS) {
                 return err;
@@ -122,6 +122,7 @@ dp_hnsw_build(dp_hnsw *graph, uint32_t slot_begin, uint32_t slot_end, const dp_s
     err = (ort_err)atomic_load(&b.err);
     if (err == ORT_OK) {
         err = dp_hnsw__reconnect(graph);
+        dp_hnsw__learn_stop(graph);
     }
     if (err == ORT_EBUSY) {
         return ort_fail(diag, err, "the build was cancelled");

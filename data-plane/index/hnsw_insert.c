@@ -159,7 +159,7 @@ write_lists(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t top, const dp
         uint32_t count;
 
         dp_scratch_forget(s);
-        n = dp_hnsw__walk(graph, s, query, start, level, graph->ef_construct);
+        n = dp_hnsw__walk(graph, s, query, start, level, graph->ef_construct, DP_WALK_TO_THE_END);
         start = s->pool[0];
         n = keep_live(graph, s->pool, n, slot);
         dp_hnsw__order(s->pool, n, slot);
@@ -304,7 +304,7 @@ insert(dp_hnsw *graph, uint32_t slot)
 }
 
 ort_err
-dp_hnsw_insert(dp_hnsw *graph, uint32_t slot)
+dp_hnsw__insert(dp_hnsw *graph, uint32_t slot)
 {
     ort_err err;
 
@@ -321,5 +321,16 @@ dp_hnsw_insert(dp_hnsw *graph, uint32_t slot)
     pthread_rwlock_rdlock(&graph->gate);
     err = insert(graph, slot);
     pthread_rwlock_unlock(&graph->gate);
+    return err;
+}
+
+ort_err
+dp_hnsw_insert(dp_hnsw *graph, uint32_t slot)
+{
+    ort_err err = dp_hnsw__insert(graph, slot);
+
+    if (err == ORT_OK) {
+        dp_hnsw__learn_stop(graph);
+    }
     return err;
 }

@@ -37,6 +37,9 @@ typedef _Atomic(uint32_t) dp_link;
 #define DP_HNSW_SLOT_MAX UINT32_C(0x7FFFFFFE)
 #define DP_HNSW_LEVEL_MAX 15u
 
+#define DP_STOP_STEPS 5
+#define DP_STOP_K 10u /* the k it is learnt for; others go by ef / k */
+
 struct dp_hnsw {
     const dp_rows *rows;
     dp_metric metric;
@@ -67,7 +70,12 @@ struct dp_hnsw {
     _Atomic(uint64_t) entry; /* 0: the graph is empty; else level << 32 | slot + 1 */
     _Atomic(uint32_t) live;
     _Atomic(uint32_t) dead;
-    _Atomic(uint32_t) inexact; /* nodes whose codes are not exact, ever */
+    _Atomic(uint32_t) inexact; /* 1: there was a row whose codes are not exact */
+
+    /* How far a walk looks beyond its k-th nearest, by ef; see hnsw_stop.c. 0: not learnt. */
+    _Atomic(float) stop[DP_STOP_STEPS];
+    _Atomic(uint32_t) stop_learnt_at; /* live nodes when it was learnt */
+    _Atomic(bool) stop_learning;
 };
 
 static inline dp_node *
@@ -168,6 +176,9 @@ dp_hnsw__write(const dp_hnsw *graph, uint32_t slot, uint32_t level, const uint32
 /* The level drawn for a slot: P(level >= l) = m^-l. */
 uint32_t dp_hnsw__level(const dp_hnsw *graph, uint32_t slot);
 
+/* dp_hnsw_insert() without learning from it. */
+ORT_NODISCARD ort_err dp_hnsw__insert(dp_hnsw *graph, uint32_t slot);
+
 /* Room for `slot` in every slab. Called with the gate held. */
 ORT_NODISCARD ort_err dp_hnsw__reserve(dp_hnsw *graph, uint32_t slot);
 
@@ -196,10 +207,27 @@ void dp_hnsw__measure(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_q
 bool dp_hnsw__descend(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,
                       uint32_t level, dp_candidate *nearest);
 
+/* When a walk may end before its pool is done: once k are found, nothing farther than
+ * factor * (distance of the k-th + shift) - shift is kept or followed. k = 0: it may not. */
+typedef struct {
+    size_t k;
+    float factor;
+    float shift;
+} dp_walk_stop;
+
 /* Walks one level from `start`, keeping the ef nearest in scratch->pool (room for ef); returns how
  * many, nearest first, DP_EXPANDED taken off. */
 size_t dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,
-                     dp_candidate start, uint32_t level, size_t ef);
+                     dp_candidate start, uint32_t level, size_t ef, dp_walk_stop stop);
+#define DP_WALK_TO_THE_END ((dp_walk_stop){.k = 0})
+
+/* The stop that keeps the recall of a fixed ef, as far as it was learnt; *ef becomes the pool's
+ * size. */
+dp_walk_stop dp_hnsw__stop(const dp_hnsw *graph, const float *vector, uint32_t k, size_t *ef);
+
+/* Learns it anew when the graph grew enough since the last time. Called without the gate; never
+ * fails, at worst nothing is learnt. */
+void dp_hnsw__learn_stop(dp_hnsw *graph);
 
 /* Nearest first; equally near ones in an order that is another one for every base, so that of many
  * equal vectors not the same few are everybody's neighbours. */

@@ -169,7 +169,7 @@ rescue(dp_hnsw *graph, dp_scratch *s, uint32_t slot, const uint8_t *reached)
         return ORT_OK;
     }
     dp_scratch_forget(s);
-    n = dp_hnsw__walk(graph, s, &query, start, 0, graph->ef_construct);
+    n = dp_hnsw__walk(graph, s, &query, start, 0, graph->ef_construct, DP_WALK_TO_THE_END);
     for (size_t i = 0; i < n; i++) {
         uint32_t at = s->pool[i].slot;
         uint32_t list[OFFER_MAX];

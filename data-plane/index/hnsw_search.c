@@ -107,17 +107,19 @@ row_bytes_of(const dp_hnsw *graph)
 
 size_t
 dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp_candidate start,
-              uint32_t level, size_t ef)
+              uint32_t level, size_t ef, dp_walk_stop stop)
 {
     dp_candidate *pool = s->pool;
     size_t row_bytes = row_bytes_of(graph);
     size_t size = 1;
     size_t at = 0;
+    float limit = INFINITY; /* nothing farther is wanted, whatever room there is */
+    float bound = INFINITY; /* nothing that far gets in: the limit, or the last of a full pool */
 
     assert(s->pool_max >= ef && ef > 0);
     (void)dp_scratch_visit(s, start.slot);
     pool[0] = start;
-    while (at < size) {
+    while (at < size && pool[at].distance <= limit) {
         uint32_t slot = pool[at].slot;
         size_t first = size; /* the nearest place anything was put */
         size_t n;
@@ -129,12 +131,18 @@ dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, d
             float d = s->distances[i];
             size_t place;
 
-            /* Not "d >= ...": a NaN must not get in. */
-            if (!(size < ef ? d < INFINITY : d < pool[ef - 1].distance)) {
+            if (!(d < bound)) { /* not "d >= bound": a NaN must not get in */
                 continue;
             }
             place = pool_insert(pool, &size, ef, (dp_candidate){.distance = d, .slot = s->ids[i]});
             first = place < first ? place : first;
+            if (place < stop.k && size >= stop.k) {
+                float kth = pool[stop.k - 1].distance;
+
+                limit = stop.factor * (kth + stop.shift) - stop.shift;
+                limit = limit > kth ? limit : kth; /* also for rows that are not of unit length */
+            }
+            bound = size == ef && pool[ef - 1].distance < limit ? pool[ef - 1].distance : limit;
         }
         at = first <= at ? first : at + 1;
         while (at < size && (pool[at].slot & DP_EXPANDED) != 0) {
@@ -212,12 +220,17 @@ sort_candidates(dp_candidate *c, size_t n)
     }
 }
 
-/* How many candidates are measured again by their rows. Codes put the true k nearest among the
- * first 2k or so; README.md has the measurement. */
+/* How many candidates are measured again by their rows. Measured on notes-384 and lexcohere-1536, k
+ * 10, ef 256: recall 0.982 and 0.997 with 10, 0.9958 and 1.0000 with 13, 0.9959 and 1.0000 with 16
+ * to 30. Exact codes put the right k first. */
 static size_t
-rerank_count(uint32_t k)
+rerank_count(const dp_hnsw *graph, const dp_scratch *s, uint32_t k)
 {
-    return k > 20 ? (size_t)k * 2 : (size_t)k + 20;
+    if (s->code.exact && graph->metric == DP_METRIC_EUCLID &&
+        atomic_load_explicit((_Atomic(uint32_t) *)&graph->inexact, memory_order_relaxed) == 0) {
+        return (size_t)k + 1;
+    }
+    return (size_t)k + k / 4 + 4;
 }
 
 /* Measures candidates by their rows when they were measured by codes, sorts them, writes the k
@@ -227,7 +240,9 @@ answer(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_candidate *c
        uint32_t k, dp_hit *hits)
 {
     if (graph->coded) {
-        n = n < rerank_count(k) ? n : rerank_count(k);
+        size_t most = rerank_count(graph, s, k);
+
+        n = n < most ? n : most;
         for (size_t i = 0; i < n; i += DP_BATCH_MAX) {
             size_t part = n - i < DP_BATCH_MAX ? n - i : DP_BATCH_MAX;
 
@@ -415,14 +430,19 @@ search(const dp_hnsw *graph, dp_scratch *s, const float *vector, uint32_t k, siz
         return ORT_OK;
     }
     if (share >= BLIND_SELECTIVITY_MIN) {
+        dp_walk_stop stop = DP_WALK_TO_THE_END;
         double longer = (double)ef * nodes / (share * live > 1 ? share * live : 1);
 
-        ef = longer < 4.0 * (double)ef ? (size_t)longer : 4 * ef;
+        if (longer <= 1.02 * (double)ef) {
+            stop = dp_hnsw__stop(graph, vector, k, &ef);
+        } else {
+            ef = longer < 4.0 * (double)ef ? (size_t)longer : 4 * ef;
+        }
         err = dp_scratch_pool(s, ef);
         if (err != ORT_OK) {
             return err;
         }
-        n = dp_hnsw__walk(graph, s, &query, start, 0, ef);
+        n = dp_hnsw__walk(graph, s, &query, start, 0, ef, stop);
         n = keep_answers(graph, filter, s->pool, n);
         complete = n >= k;
     } else {

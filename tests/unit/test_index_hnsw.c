@@ -19,6 +19,7 @@
 
 static float *vectors; /* 2 N of them, then QUERIES */
 static const float *queries;
+static float *units; /* the same, of unit length: for COSINE */
 
 typedef struct {
     test_rows rows;
@@ -30,11 +31,12 @@ static void
 make(fixture *f, dp_metric metric, dp_code code, uint32_t n)
 {
     dp_hnsw_config config = {.metric = metric, .code = code};
+    const float *from = metric == DP_METRIC_COSINE ? units : vectors;
 
     f->metric = metric;
     test_rows_init(&f->rows, DP_ELEM_F32, DIM, 2 * N);
     for (uint32_t i = 0; i < n; i++) {
-        test_rows_put(&f->rows, i, vectors + (size_t)i * DIM);
+        test_rows_put(&f->rows, i, from + (size_t)i * DIM);
     }
     assert_int_equal(dp_hnsw_new(&f->graph, &f->rows.view, &config, NULL), ORT_OK);
     assert_int_equal(dp_hnsw_build(f->graph, 0, n, NULL, 1, NULL, NULL), ORT_OK);
@@ -50,21 +52,21 @@ unmake(fixture *f)
 static double
 mean_recall(fixture *f, const dp_slot_filter *filter, uint32_t slot_end, uint32_t ef)
 {
+    const float *ask = f->metric == DP_METRIC_COSINE ? units + (size_t)2 * N * DIM : queries;
     double sum = 0;
 
     for (size_t q = 0; q < QUERIES; q++) {
         dp_hit hits[K];
         size_t n = 0;
 
-        assert_int_equal(dp_hnsw_search(f->graph, queries + q * DIM,
-                                        (dp_hnsw_query){.k = K, .ef = ef}, filter, hits, &n),
+        assert_int_equal(dp_hnsw_search(f->graph, ask + q * DIM, (dp_hnsw_query){.k = K, .ef = ef},
+                                        filter, hits, &n),
                          ORT_OK);
         for (size_t i = 0; i < n; i++) {
             assert_true(dp_slot_filter_passes(filter, hits[i].slot));
             assert_true(i == 0 || !dp_hit_nearer(hits[i], hits[i - 1]));
         }
-        sum +=
-            test_recall(&f->rows.view, f->metric, queries + q * DIM, filter, slot_end, hits, n, K);
+        sum += test_recall(&f->rows.view, f->metric, ask + q * DIM, filter, slot_end, hits, n, K);
     }
     return sum / QUERIES;
 }
@@ -521,6 +523,8 @@ setup(void **state)
     (void)state;
     vectors = test_clusters(2, 2 * N + QUERIES, DIM, 60, 0.7F);
     queries = vectors + (size_t)2 * N * DIM;
+    units = test_clusters(2, 2 * N + QUERIES, DIM, 60, 0.7F);
+    test_normalize(units, 2 * N + QUERIES, DIM);
     return 0;
 }
 
@@ -529,6 +533,7 @@ teardown(void **state)
 {
     (void)state;
     free(vectors);
+    free(units);
     return 0;
 }
 
