@@ -38,11 +38,10 @@ dp_hnsw__order(dp_candidate *c, size_t n, uint32_t base)
     }
 }
 
-/* Whether a kept one is nearer to the candidate than the base is. A few at a time: most candidates
- * fall to one of the first that were kept. */
-static bool
-is_covered(const dp_hnsw *graph, dp_scratch *s, dp_candidate c, const uint32_t *kept,
-           uint32_t count)
+/* A few at a time: most candidates fall to one of the first that were kept. */
+bool
+dp_hnsw__is_covered(const dp_hnsw *graph, dp_scratch *s, dp_candidate c, const uint32_t *kept,
+                    uint32_t count)
 {
     dp_walk_query query;
 
@@ -81,7 +80,7 @@ dp_hnsw__select(const dp_hnsw *graph, dp_scratch *s, const dp_candidate *candida
             continue;
         }
         /* The kept equals stand where the base stands: they cover nothing. */
-        if (!is_covered(graph, s, candidates[i], kept + equals, count - equals)) {
+        if (!dp_hnsw__is_covered(graph, s, candidates[i], kept + equals, count - equals)) {
             kept[count++] = candidates[i].slot;
         }
     }

@@ -233,6 +233,10 @@ void dp_hnsw__learn_stop(dp_hnsw *graph);
  * equal vectors not the same few are everybody's neighbours. */
 void dp_hnsw__order(dp_candidate *candidates, size_t n, uint32_t base);
 
+/* Whether one of these is nearer to the candidate than the base it was measured from. */
+bool dp_hnsw__is_covered(const dp_hnsw *graph, dp_scratch *scratch, dp_candidate c,
+                         const uint32_t *kept, uint32_t count);
+
 /* Of candidates in that order, keeps those that no kept one is nearer to than the base is (Malkov &
  * Yashunin, algorithm 4), at most `max`, and at most a quarter of that of vectors equal to the
  * base: a list full of equals would lead nowhere else. `self` is the distance of the base to

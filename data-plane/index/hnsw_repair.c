@@ -11,33 +11,42 @@
 #define OFFER_MAX (DP_HNSW_M_MAX * 2)
 #define RECONNECT_ROUNDS 4
 
-static int
-by_slot(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a;
-    uint32_t y = *(const uint32_t *)b;
-
-    return x < y ? -1 : x > y ? 1 : 0;
-}
-
 static bool
 is_linkable(const dp_hnsw *graph, uint32_t slot)
 {
     return dp_hnsw__state(graph, slot) == DP_NODE_LIVE;
 }
 
-/* Gathers into s->ids the live links of `slot` and of its dead neighbours, each once, without slot
- * itself. Dead behind dead are followed too, while there is room. */
-static size_t
-gather(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level)
+/* What takes the place of a list: its live links, all kept, and what may be added to them. */
+typedef struct {
+    uint32_t kept[OFFER_MAX];
+    uint32_t kept_count;
+    uint32_t room;  /* as many as the list had */
+    size_t offered; /* in s->ids: live neighbours of the dead ones, each once */
+} relinking;
+
+/* Reads the list; dead behind dead are followed too, while there is room. */
+static void
+gather(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level, relinking *r)
 {
     uint32_t queue[OFFER_MAX * 4];
-    size_t queued = dp_hnsw__read(graph, slot, level, queue);
+    uint32_t own = dp_hnsw__read(graph, slot, level, queue);
+    size_t queued;
     size_t n = 0;
-    size_t unique = 0;
 
+    r->kept_count = 0;
+    r->room = own;
+    r->offered = 0;
     dp_scratch_forget(s);
     (void)dp_scratch_visit(s, slot);
+    for (uint32_t i = 0; i < own; i++) {
+        if (is_linkable(graph, queue[i]) && dp_scratch_visit(s, queue[i])) {
+            r->kept[r->kept_count++] = queue[i];
+        } else if (!is_linkable(graph, queue[i])) {
+            queue[n++] = queue[i]; /* the dead ones go to the front */
+        }
+    }
+    queued = n;
     for (size_t i = 0; i < queued; i++) {
         uint32_t list[OFFER_MAX];
         uint32_t count;
@@ -45,51 +54,55 @@ gather(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level)
         if (!dp_scratch_visit(s, queue[i])) {
             continue;
         }
-        if (is_linkable(graph, queue[i])) {
-            if (n < DP_BATCH_MAX) {
-                s->ids[n++] = queue[i];
-            }
-            continue;
-        }
         count = dp_hnsw__read(graph, queue[i], level, list);
-        for (uint32_t j = 0; j < count && queued < sizeof queue / sizeof queue[0]; j++) {
-            queue[queued++] = list[j];
+        for (uint32_t j = 0; j < count; j++) {
+            if (!is_linkable(graph, list[j])) {
+                if (queued < sizeof queue / sizeof queue[0]) {
+                    queue[queued++] = list[j];
+                }
+            } else if (r->offered < DP_BATCH_MAX && dp_scratch_visit(s, list[j])) {
+                s->ids[r->offered++] = list[j];
+            }
         }
     }
-    qsort(s->ids, n, sizeof *s->ids, by_slot);
-    for (size_t i = 0; i < n; i++) {
-        if (unique == 0 || s->ids[unique - 1] != s->ids[i]) {
-            s->ids[unique++] = s->ids[i];
-        }
-    }
-    return unique;
 }
 
-/* Rewrites one list that names dead nodes. */
+/* Rewrites one list that names dead nodes: what it had of live ones stays; what is offered and not
+ * covered comes, nearest first; and then the nearest of the rest until the list is as long as it
+ * was. After replacing all of the first 5,000 rows of mnist-784 twice, recall@10 at ef 16 and 64 is
+ * 0.944 and 0.997 (fresh: 0.949 and 0.997). Tried: selecting the whole list anew, 0.901 at ef 16
+ * and the mean degree down from 15.7 to 8.9; only as many as were lost, uncovered, 0.926. */
 static ort_err
 relink(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level)
 {
-    uint32_t kept[OFFER_MAX];
     dp_walk_query query;
-    size_t n = gather(graph, s, slot, level);
-    uint32_t count;
-    float self;
+    relinking r;
+    size_t left = 0;
     ort_err err;
 
-    err = dp_scratch_pool(s, n + 1);
+    gather(graph, s, slot, level, &r);
+    err = dp_scratch_pool(s, r.offered + 1);
     if (err != ORT_OK) {
         return err;
     }
     dp_hnsw__aim_slot(graph, s, slot, &query);
-    dp_hnsw__measure(graph, s, &query, &slot, 1, &self);
-    dp_hnsw__measure(graph, s, &query, s->ids, n, s->distances);
-    for (size_t i = 0; i < n; i++) {
+    dp_hnsw__measure(graph, s, &query, s->ids, r.offered, s->distances);
+    for (size_t i = 0; i < r.offered; i++) {
         s->pool[i] = (dp_candidate){.slot = s->ids[i], .distance = s->distances[i]};
     }
-    qsort(s->pool, n, sizeof *s->pool, dp_hit_compare);
-    dp_hnsw__order(s->pool, n, slot);
-    count = dp_hnsw__select(graph, s, s->pool, n, self, dp_hnsw__capacity(graph, level), kept);
-    dp_hnsw__write(graph, slot, level, kept, count);
+    qsort(s->pool, r.offered, sizeof *s->pool, dp_hit_compare);
+    for (size_t i = 0; i < r.offered; i++) {
+        if (r.kept_count < dp_hnsw__capacity(graph, level) &&
+            !dp_hnsw__is_covered(graph, s, s->pool[i], r.kept, r.kept_count)) {
+            r.kept[r.kept_count++] = s->pool[i].slot;
+        } else {
+            s->pool[left++] = s->pool[i];
+        }
+    }
+    for (size_t i = 0; i < left && r.kept_count < r.room; i++) {
+        r.kept[r.kept_count++] = s->pool[i].slot;
+    }
+    dp_hnsw__write(graph, slot, level, r.kept, r.kept_count);
     return ORT_OK;
 }
 

@@ -119,7 +119,7 @@ take_samples(const dp_hnsw *graph, dp_scratch *s, sample *samples)
 
     for (uint32_t tries = 0; tries < SAMPLES * 8 && n < SAMPLES; tries++) {
         uint32_t slot;
-        float kth;
+        float kth = INFINITY;
 
         x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         slot = (uint32_t)((x >> 33) % end);
@@ -163,7 +163,7 @@ static void
 learn(dp_hnsw *graph)
 {
     float learnt[DP_STOP_STEPS];
-    sample samples[SAMPLES];
+    sample samples[SAMPLES] = {{0}};
     dp_scratch *s;
     size_t n;
 

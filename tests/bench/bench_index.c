@@ -12,11 +12,13 @@
  *   --save                      also writes the graph, reads it back and times both
  *   --living                    also replaces all points twice and searches while inserting
  *   --exact                     also exact search, single and in batches of 64
+ *   --rows N                    only the first N rows; true neighbours are then searched exactly
  *   --csv FILE                  appends rows there too
  *
  * Rows: impl,dataset,params,ef,recall@10,qps,p50_us,p99_us,build_s,bytes. A SUMMARY line a curve
  * goes to stderr: queries a second at recall 0.90, 0.95, 0.99, log-interpolated on the Pareto
  * front, as the peers' bench does. `bytes` is the index with the rows it keeps. */
+#include <assert.h>
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
@@ -46,6 +48,7 @@ typedef struct {
     uint32_t passes;
     uint32_t efs[EFS_MAX];
     uint32_t ef_count;
+    uint32_t rows_max;
     bool save;
     bool living;
     bool exact;
@@ -153,6 +156,8 @@ parse(options *o, int argc, char **argv)
             o->threads = (uint32_t)strtoul(value, NULL, 10);
         } else if (strcmp(name, "--passes") == 0) {
             o->passes = (uint32_t)strtoul(value, NULL, 10);
+        } else if (strcmp(name, "--rows") == 0) {
+            o->rows_max = (uint32_t)strtoul(value, NULL, 10);
         } else if (strcmp(name, "--efs") == 0) {
             parse_efs(o, value);
         } else {
@@ -222,6 +227,30 @@ make_rows(bench *b)
     }
 }
 
+/* For a part of a set, whose file of true neighbours is that of the whole. */
+static void
+find_truth(bench *b)
+{
+    dp_hit hits[K];
+    size_t n = 0;
+
+    b->set.truth_k = K;
+    b->set.truth = calloc((size_t)b->set.query_count * K, sizeof *b->set.truth);
+    for (uint32_t q = 0; q < b->set.query_count && b->set.truth != NULL; q++) {
+        if (dp_flat_search(&b->rows, b->metric, b->set.query + (size_t)q * b->set.dim, K, 0,
+                           b->set.base_count, NULL, hits, &n) != ORT_OK ||
+            n != K) {
+            die("a scan failed");
+        }
+        for (size_t i = 0; i < K; i++) {
+            b->set.truth[(size_t)q * K + i] = (int32_t)hits[i].slot;
+        }
+    }
+    if (b->set.truth == NULL) {
+        die("out of memory");
+    }
+}
+
 /* ---- searching ---- */
 
 typedef struct {
@@ -239,6 +268,7 @@ run_sweep(void *arg)
     sweep *s = arg;
     bench *b = s->b;
 
+    assert(b != NULL);
     for (uint32_t q = s->first; q < b->set.query_count; q += s->step) {
         dp_hit hits[K];
         size_t n = 0;
@@ -261,8 +291,8 @@ run_sweep(void *arg)
 static double
 sweep_all(bench *b, uint32_t ef, double *latency_us, uint64_t *ids)
 {
-    pthread_t threads[64];
-    sweep parts[64];
+    pthread_t threads[64] = {0};
+    sweep parts[64] = {{0}};
     double at = now_s();
 
     for (uint32_t t = 0; t < b->opt->threads; t++) {
@@ -314,7 +344,7 @@ by_recall(const void *a, const void *b)
 static double
 qps_at(const point *points, size_t n, double target)
 {
-    point front[EFS_MAX];
+    point front[EFS_MAX] = {{0}};
     size_t count = 0;
     double best = 0;
 
@@ -358,7 +388,7 @@ curve(bench *b)
     uint32_t queries = b->set.query_count;
     double *latency = calloc(queries, sizeof *latency);
     uint64_t *ids = calloc((size_t)queries * K, sizeof *ids);
-    point points[EFS_MAX];
+    point points[EFS_MAX] = {{0}};
     size_t n = 0;
 
     if (latency == NULL || ids == NULL) {
@@ -594,7 +624,7 @@ main(int argc, char **argv)
 
     dp_flat_blas_prepare(argv);
     parse(&opt, argc, argv);
-    bench_set_load(&b.set, opt.data, opt.dataset, 0);
+    bench_set_load(&b.set, opt.data, opt.dataset, opt.rows_max);
     if (opt.metric != NULL) {
         b.set.bytes = strcmp(opt.metric, "l2") == 0; /* the set's own distance follows */
     }
@@ -604,6 +634,9 @@ main(int argc, char **argv)
         normalize(b.set.query, b.set.query_count, b.set.dim);
     }
     make_rows(&b);
+    if (b.set.truth == NULL) {
+        find_truth(&b);
+    }
     if (opt.csv != NULL) {
         b.csv = fopen(opt.csv, "ae");
         if (b.csv == NULL) {

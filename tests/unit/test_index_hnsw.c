@@ -380,11 +380,11 @@ a_saved_graph_answers_as_before(void **state)
 static size_t
 slurp(int dir, const char *name, unsigned char **out)
 {
-    struct stat st;
+    struct stat st = {0};
     int fd = openat(dir, name, O_RDONLY);
 
-    assert_true(fd >= 0 && fstat(fd, &st) == 0);
-    *out = malloc((size_t)st.st_size);
+    assert_true(fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0);
+    *out = malloc((size_t)st.st_size + 1);
     assert_non_null(*out);
     assert_int_equal(read(fd, *out, (size_t)st.st_size), st.st_size);
     close(fd);
@@ -400,7 +400,7 @@ load_bytes(fixture *f, int dir, const unsigned char *bytes, size_t n)
     int fd = openat(dir, "bad", O_WRONLY | O_CREAT | O_TRUNC, 0600);
     ort_err err;
 
-    assert_true(fd >= 0);
+    assert_true(fd >= 0 && bytes != NULL);
     assert_int_equal(write(fd, bytes, n), (ssize_t)n);
     close(fd);
     err = dp_hnsw_load(&loaded, &f->rows.view, &config, dir, "bad", &read, NULL);
