@@ -139,10 +139,10 @@ ${extra}`,
     }
 
     /** One call of the admin API; throws on anything but a 2xx. */
-    async admin(method, target, body) {
+    async admin(method, target, body, headers = {}) {
         const answer = await fetch(`${this.adminUrl}${target}`, {
             method,
-            headers: { authorization: `Bearer ${this.adminToken}`, 'content-type': 'application/json' },
+            headers: { authorization: `Bearer ${this.adminToken}`, 'content-type': 'application/json', ...headers },
             body: body === undefined ? undefined : JSON.stringify(body),
         });
         const text = await answer.text();
@@ -150,6 +150,13 @@ ${extra}`,
             throw new Error(`${method} ${target}: ${answer.status} ${text}`);
         }
         return text === '' ? null : JSON.parse(text);
+    }
+
+    /** Deletes a tenant as it is now. */
+    async deleteTenant(name) {
+        const target = `${this.adminUrl}/v1/tenants/${name}`;
+        const seen = await fetch(target, { headers: { authorization: `Bearer ${this.adminToken}` } });
+        return this.admin('DELETE', `/v1/tenants/${name}`, undefined, { 'if-match': seen.headers.get('etag') });
     }
 
     async addNode({ name, region, extra = '' }) {
