@@ -503,7 +503,10 @@ find_by_product(search *list, size_t n, uint32_t k)
     float *queries = malloc(n * dim * sizeof *queries);
     dp_hit *hits = malloc(n * k * sizeof *hits);
     size_t *counts = calloc(n, sizeof *counts);
-    ort_err err = queries != NULL && hits != NULL && counts != NULL ? ORT_OK : ORT_ENOMEM;
+    ort_err err = queries != NULL && hits != NULL && counts != NULL ? ORT_OK : no_memory(q->diag);
+    if (err == ORT_OK) {
+        err = dp_points_check_rows(q->reader, q->column, q->diag);
+    }
     if (err == ORT_OK) {
         dp_matcher m = matcher_of(q);
         const dp_slot_filter filter = slot_filter_of(q, &m);

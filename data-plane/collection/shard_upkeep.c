@@ -27,14 +27,18 @@ static void run(void *arg);
 static bool
 checkpoint_due(dp_shard *s)
 {
+    const uint64_t behind = dp_log_bytes_behind(s->log, dp_points_mark(s->points).lsn);
     dp_points_stats stats;
+    if (behind < s->checkpoint_bytes) {
+        return false;
+    }
     dp_points_get_stats(s->points, &stats);
     /* Folding rewrites no more than a few times what it folds: the more there is, the longer the
      * log may grow. */
     const uint64_t due =
         stats.disk_bytes / 4 > s->checkpoint_bytes ? stats.disk_bytes / 4 : s->checkpoint_bytes;
-    return dp_log_bytes_behind(s->log, dp_points_mark(s->points).lsn) >= due &&
-           ort_mono_ns() >= atomic_load(&s->checkpoint_retry_ns) && !atomic_load(&s->broken);
+    return behind >= due && ort_mono_ns() >= atomic_load(&s->checkpoint_retry_ns) &&
+           !atomic_load(&s->broken);
 }
 
 bool
@@ -333,7 +337,11 @@ save_graphs(dp_shard *s)
             continue;
         }
         const dp_hnsw_stamp stamp = stamp_of(s);
-        if (dp_hnsw_save(d->graph, s->index_dir, name, &stamp, &diag) != ORT_OK) {
+        dp_reader reader; /* saving repairs, and that reads rows */
+        dp_reader_init(&reader, s->points);
+        const ort_err err = dp_hnsw_save(d->graph, s->index_dir, name, &stamp, &diag);
+        dp_reader_fini(&reader);
+        if (err != ORT_OK) {
             ORT_LOG_WARN(&log_, "graph.save", "collection=%016" PRIx64 " column=%u err=%s",
                          s->collection.v, c, diag.text);
         } else {
@@ -409,6 +417,7 @@ is_held(void *arg, uint32_t slot_first, uint32_t slot_count)
     return untold;
 }
 
+/* Dead slots hold the rows of chunks that a checkpoint could drop; saving would repair anyway. */
 static void
 repair_all(dp_shard *s)
 {

@@ -1,0 +1,502 @@
+/* Tenants of one node: catalogs, restarts, idle closing, deletion, damage that stays with its
+ * owner. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/thread.h"
+#include "tenant/tenant.h"
+
+#define ACME ((ort_tenant_id){0x1111111111111111})
+#define GLOBEX ((ort_tenant_id){0x2222222222222222})
+
+typedef struct {
+    char path[64];
+    int dir;
+    dp_tenants_config config;
+    dp_tenants *all;
+} node;
+
+static void
+node_start(node *n)
+{
+    ort_diag diag = {""};
+    if (dp_tenants_open(&n->all, n->dir, &n->config, &diag) != ORT_OK) {
+        fail_msg("%s", diag.text);
+    }
+}
+
+static void
+node_init(node *n)
+{
+    *n = (node){.path = "/tmp/orthant-tenant-XXXXXX"};
+    assert_non_null(mkdtemp(n->path));
+    n->dir = open(n->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(n->dir >= 0);
+    node_start(n);
+}
+
+static void
+node_restart(node *n)
+{
+    dp_tenants_close(n->all);
+    node_start(n);
+}
+
+static void
+node_fini(node *n)
+{
+    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    dp_tenants_close(n->all);
+    close(n->dir);
+    assert_int_equal(ort_tree_remove(tmp, n->path + strlen("/tmp/"), NULL), ORT_OK);
+    close(tmp);
+}
+
+static dp_tenant *
+tenant(node *n, ort_tenant_id id)
+{
+    dp_tenant *t;
+    ort_diag diag = {""};
+    if (dp_tenants_get(n->all, id, &t, &diag) != ORT_OK) {
+        fail_msg("%s", diag.text);
+    }
+    return t;
+}
+
+static ort_json_doc *
+json(const char *text)
+{
+    ort_json_doc *doc;
+    assert_int_equal(ort_json_parse(&doc, text, strlen(text), (ort_json_limits){0}, NULL), ORT_OK);
+    return doc;
+}
+
+static ort_err
+create(dp_tenant *t, const char *name, ort_diag *diag)
+{
+    ort_json_doc *doc = json("{\"vectors\":{\"size\":2,\"distance\":\"Dot\"}}");
+    dp_schema *schema;
+    assert_int_equal(dp_schema_parse(&schema, ort_json_root(doc), NULL), ORT_OK);
+    ort_json_free(doc);
+    const ort_err err = dp_tenant_create_collection(t, name, strlen(name), schema, diag);
+    dp_schema_unref(schema);
+    return err;
+}
+
+static ort_err
+upsert(dp_tenant *t, const char *name, unsigned first, unsigned count, ort_diag *diag)
+{
+    dp_collection *c;
+    ort_err err = dp_tenant_use(t, name, strlen(name), &c, diag);
+    for (unsigned i = first; err == ORT_OK && i < first + count; i++) {
+        char text[96];
+        dp_op *op;
+        dp_op_result result;
+        snprintf(text, sizeof text, "{\"points\":[{\"id\":%u,\"vector\":[1,%u]}]}", i, i);
+        ort_json_doc *doc = json(text);
+        dp_schema *schema = dp_collection_schema(c);
+        assert_int_equal(dp_op_parse(&op, DP_OP_UPSERT, schema, ort_json_root(doc), diag), ORT_OK);
+        err = dp_collection_apply(c, op, 0, &result, diag);
+        dp_op_free(op);
+        dp_schema_unref(schema);
+        ort_json_free(doc);
+    }
+    dp_tenant_release(t, c);
+    return err;
+}
+
+static uint64_t
+count(dp_tenant *t, const char *name)
+{
+    dp_collection *c;
+    uint64_t n = UINT64_MAX;
+    ort_diag diag = {""};
+    if (dp_tenant_use(t, name, strlen(name), &c, &diag) != ORT_OK) {
+        fail_msg("%s", diag.text);
+    }
+    assert_int_equal(dp_collection_count(c, NULL, &n, NULL), ORT_OK);
+    dp_tenant_release(t, c);
+    return n;
+}
+
+static bool
+append_name(void *ctx, const char *name, const char *of)
+{
+    char *text = ctx;
+    snprintf(text + strlen(text), 200 - strlen(text), "%s%s%s;", name, of != NULL ? ">" : "",
+             of != NULL ? of : "");
+    return true;
+}
+
+static void
+assert_listed(dp_tenant *t, const char *expected)
+{
+    char text[200] = "";
+    assert_int_equal(dp_tenant_list_collections(t, append_name, text), ORT_OK);
+    assert_string_equal(text, expected);
+}
+
+static void
+sleep_ms(long ms)
+{
+    const struct timespec nap = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    nanosleep(&nap, NULL);
+}
+
+/* --- tests --------------------------------------------------------------------------------------
+ */
+
+static void
+two_tenants_share_a_name_and_nothing_else(void **state)
+{
+    node n;
+    ort_diag diag;
+    bool existed;
+    (void)state;
+    node_init(&n);
+    dp_tenant *a = tenant(&n, ACME), *b = tenant(&n, GLOBEX);
+    assert_int_equal(create(a, "notes", &diag), ORT_OK);
+    assert_int_equal(create(b, "notes", &diag), ORT_OK);
+    assert_int_equal(upsert(a, "notes", 0, 5, &diag), ORT_OK);
+    assert_int_equal(upsert(b, "notes", 100, 2, &diag), ORT_OK);
+    assert_int_equal(create(a, "notes", &diag), ORT_EEXISTS);
+    assert_string_equal(diag.text, "Collection `notes` already exists!");
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(count(a, "notes"), 5);
+        assert_int_equal(count(b, "notes"), 2);
+        dp_tenant_unref(a);
+        dp_tenant_unref(b);
+        node_restart(&n);
+        a = tenant(&n, ACME);
+        b = tenant(&n, GLOBEX);
+    }
+    assert_int_equal(dp_tenant_drop_collection(a, "notes", 5, &existed, &diag), ORT_OK);
+    assert_true(existed);
+    assert_int_equal(dp_tenant_drop_collection(a, "notes", 5, &existed, &diag), ORT_OK);
+    assert_false(existed);
+    assert_listed(a, "");
+    assert_listed(b, "notes;");
+    assert_int_equal(count(b, "notes"), 2);
+    dp_tenant_unref(a);
+    dp_tenant_unref(b);
+    node_fini(&n);
+}
+
+static void
+aliases_lead_to_collections_and_go_with_them(void **state)
+{
+    node n;
+    ort_diag diag;
+    bool existed;
+    char text[200] = "";
+    (void)state;
+    node_init(&n);
+    dp_tenant *t = tenant(&n, ACME);
+    assert_int_equal(create(t, "a", &diag), ORT_OK);
+    assert_int_equal(upsert(t, "a", 0, 3, &diag), ORT_OK);
+    ort_json_doc *doc =
+        json("{\"actions\":[{\"create_alias\":{\"collection_name\":\"a\",\"alias_name\":"
+             "\"x\"}},{\"rename_alias\":{\"old_alias_name\":\"x\",\"new_alias_name\":"
+             "\"y\"}}]}");
+    assert_int_equal(dp_tenant_change_aliases(t, ort_json_root(doc), &diag), ORT_OK);
+    ort_json_free(doc);
+    dp_tenant_unref(t);
+    node_restart(&n);
+    t = tenant(&n, ACME);
+    assert_int_equal(count(t, "y"), 3);
+    assert_true(dp_tenant_has_collection(t, "y", 1));
+    assert_false(dp_tenant_has_collection(t, "x", 1));
+    doc = json("{\"actions\":[{\"delete_alias\":{\"alias_name\":\"y\"}},{\"create_alias\":{"
+               "\"collection_name\":\"nope\",\"alias_name\":\"z\"}}]}");
+    assert_int_equal(dp_tenant_change_aliases(t, ort_json_root(doc), &diag), ORT_ENOTFOUND);
+    ort_json_free(doc);
+    assert_int_equal(count(t, "y"), 3); /* all of it or nothing */
+    assert_int_equal(dp_tenant_drop_collection(t, "a", 1, &existed, &diag), ORT_OK);
+    assert_int_equal(dp_tenant_list_aliases(t, NULL, 0, append_name, text, &diag), ORT_OK);
+    assert_string_equal(text, "");
+    dp_tenant_unref(t);
+    node_fini(&n);
+}
+
+static void
+quotas_count_closed_collections_too(void **state)
+{
+    node n;
+    ort_diag diag;
+    dp_tenant_usage usage;
+    const dp_tenant_limits limits = {
+        .collections_max = 2, .points_max = 10, .points_per_collection_max = 8};
+    (void)state;
+    node_init(&n);
+    dp_tenant *t = tenant(&n, ACME);
+    dp_tenant_set_limits(t, &limits);
+    assert_int_equal(create(t, "a", &diag), ORT_OK);
+    assert_int_equal(create(t, "b", &diag), ORT_OK);
+    assert_int_equal(create(t, "c", &diag), ORT_EQUOTA);
+    assert_int_equal(upsert(t, "a", 0, 9, &diag), ORT_EQUOTA);
+    assert_int_equal(count(t, "a"), 8);
+    dp_tenant_unref(t);
+    node_restart(&n);
+    t = tenant(&n, ACME);
+    dp_tenant_set_limits(t, &limits);
+    dp_tenant_get_usage(t, &usage); /* nothing was opened yet */
+    assert_int_equal(usage.points, 8);
+    assert_int_equal(usage.bytes, 8 * (17 + 8));
+    assert_int_equal(usage.collections, 2);
+    assert_int_equal(upsert(t, "b", 0, 3, &diag), ORT_EQUOTA);
+    assert_int_equal(count(t, "b"), 2);
+    assert_int_equal(dp_tenant_check_room(t, &diag), ORT_EQUOTA);
+    assert_int_equal(upsert(t, "b", 0, 2, &diag), ORT_OK); /* replaces */
+    bool existed;
+    assert_int_equal(dp_tenant_drop_collection(t, "a", 1, &existed, &diag), ORT_OK);
+    assert_int_equal(upsert(t, "b", 2, 5, &diag), ORT_OK);
+    dp_tenant_unref(t);
+    node_fini(&n);
+}
+
+static void
+idle_collections_close_and_open_again(void **state)
+{
+    node n;
+    ort_diag diag;
+    dp_tenants_stats stats;
+    (void)state;
+    node_init(&n);
+    n.config.idle_close_ms = 50;
+    node_restart(&n);
+    dp_tenant *t = tenant(&n, ACME);
+    assert_int_equal(create(t, "a", &diag), ORT_OK);
+    assert_int_equal(upsert(t, "a", 0, 4, &diag), ORT_OK);
+    for (int i = 0; i < 200; i++) {
+        dp_tenants_get_stats(n.all, &stats);
+        if (stats.collections_open == 0) {
+            break;
+        }
+        sleep_ms(25);
+    }
+    assert_int_equal(stats.collections_open, 0);
+    assert_int_equal(count(t, "a"), 4);
+    dp_tenants_get_stats(n.all, &stats);
+    assert_int_equal(stats.collections_open, 1);
+    dp_tenant_unref(t);
+    node_fini(&n);
+}
+
+static void
+a_deleted_tenant_leaves_nothing_behind(void **state)
+{
+    node n;
+    ort_diag diag;
+    dp_tenants_stats stats;
+    (void)state;
+    node_init(&n);
+    dp_tenant *a = tenant(&n, ACME), *b = tenant(&n, GLOBEX);
+    assert_int_equal(create(a, "a", &diag), ORT_OK);
+    assert_int_equal(create(b, "b", &diag), ORT_OK);
+    assert_int_equal(upsert(a, "a", 0, 4, &diag), ORT_OK);
+    assert_int_equal(upsert(b, "b", 0, 4, &diag), ORT_OK);
+    assert_true(dp_tenants_exists(n.all, ACME));
+    dp_tenant_unref(a);
+    assert_int_equal(dp_tenants_delete(n.all, ACME, &diag), ORT_OK);
+    assert_false(dp_tenants_exists(n.all, ACME));
+    assert_int_equal(dp_tenants_delete(n.all, ACME, &diag), ORT_OK);
+    for (int i = 0; i < 200; i++) {
+        dp_tenants_get_stats(n.all, &stats);
+        if (stats.trash_left == 0) {
+            break;
+        }
+        sleep_ms(25);
+    }
+    assert_int_equal(stats.trash_left, 0);
+    assert_int_equal(count(b, "b"), 4);
+    a = tenant(&n, ACME); /* a new one, empty */
+    assert_listed(a, "");
+    dp_tenant_unref(a);
+    dp_tenant_unref(b);
+    node_fini(&n);
+}
+
+/* Flips a byte in the middle of every file of a collection. */
+static void
+damage(const node *n, ort_tenant_id id)
+{
+    char command[256], text[ORT_ID_TEXT_BYTES];
+    ort_id_format(id.v, text);
+    snprintf(command, sizeof command, "find %s/tenants/%s/collections -type f -size +0", n->path,
+             text);
+    FILE *found = popen(command, "r");
+    char path[512];
+    assert_non_null(found);
+    while (fgets(path, sizeof path, found) != NULL) {
+        path[strcspn(path, "\n")] = '\0';
+        const int fd = open(path, O_RDWR | O_CLOEXEC);
+        unsigned char bytes[64];
+        assert_true(fd >= 0);
+        assert_int_equal(pread(fd, bytes, sizeof bytes, 0), (ssize_t)sizeof bytes);
+        for (size_t i = 0; i < sizeof bytes; i++) {
+            bytes[i] ^= 0x5a;
+        }
+        assert_int_equal(pwrite(fd, bytes, sizeof bytes, 0), (ssize_t)sizeof bytes);
+        close(fd);
+    }
+    pclose(found);
+}
+
+static void
+a_damaged_collection_is_503_and_the_others_go_on(void **state)
+{
+    node n;
+    ort_diag diag;
+    dp_collection *c;
+    (void)state;
+    node_init(&n);
+    dp_tenant *a = tenant(&n, ACME), *b = tenant(&n, GLOBEX);
+    assert_int_equal(create(a, "a", &diag), ORT_OK);
+    assert_int_equal(create(b, "b", &diag), ORT_OK);
+    assert_int_equal(upsert(a, "a", 0, 4, &diag), ORT_OK);
+    assert_int_equal(upsert(b, "b", 0, 4, &diag), ORT_OK);
+    dp_tenant_unref(a);
+    dp_tenant_unref(b);
+    dp_tenants_close(n.all);
+    damage(&n, ACME);
+    node_start(&n);
+    a = tenant(&n, ACME);
+    b = tenant(&n, GLOBEX);
+    assert_int_equal(dp_tenant_use(a, "a", 1, &c, &diag), ORT_EBUSY);
+    assert_non_null(strstr(diag.text, "shard 0"));
+    assert_null(c);
+    assert_listed(a, "a;");
+    assert_int_equal(create(a, "fresh", &diag), ORT_OK);
+    assert_int_equal(upsert(a, "fresh", 0, 2, &diag), ORT_OK);
+    assert_int_equal(count(b, "b"), 4);
+    bool existed;
+    assert_int_equal(dp_tenant_drop_collection(a, "a", 1, &existed, &diag), ORT_OK);
+    assert_true(existed);
+    dp_tenant_unref(a);
+    dp_tenant_unref(b);
+    node_fini(&n);
+}
+
+static void
+a_damaged_catalog_stops_its_tenant_alone(void **state)
+{
+    node n;
+    ort_diag diag;
+    dp_tenant *a, *b = NULL;
+    char text[ORT_ID_TEXT_BYTES], path[128];
+    (void)state;
+    node_init(&n);
+    a = tenant(&n, ACME);
+    assert_int_equal(create(a, "a", &diag), ORT_OK);
+    dp_tenant_unref(a);
+    dp_tenants_close(n.all);
+    ort_id_format(ACME.v, text);
+    snprintf(path, sizeof path, "%s/tenants/%s/catalog.json", n.path, text);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs("{\"version\":1,\"collections\":[{]}", file);
+    fclose(file);
+    node_start(&n);
+    assert_int_equal(dp_tenants_get(n.all, ACME, &a, &diag), ORT_ECORRUPT);
+    assert_null(a);
+    b = tenant(&n, GLOBEX);
+    assert_int_equal(create(b, "b", &diag), ORT_OK);
+    dp_tenant_unref(b);
+    node_fini(&n);
+}
+
+static void
+a_second_process_is_kept_out(void **state)
+{
+    node n;
+    dp_tenants *second;
+    ort_diag diag;
+    (void)state;
+    node_init(&n);
+    assert_int_equal(dp_tenants_open(&second, n.dir, &n.config, &diag), ORT_EBUSY);
+    assert_null(second);
+    node_fini(&n);
+}
+
+/* Uses, idle closing, drops and lists at once: what thread sanitizer looks at. */
+typedef struct {
+    node *n;
+    unsigned number;
+} churn;
+
+static void *
+churn_main(void *arg)
+{
+    const churn *w = arg;
+    ort_diag diag;
+    char name[16];
+    snprintf(name, sizeof name, "c%u", w->number % 3);
+    for (unsigned i = 0; i < 40; i++) {
+        dp_tenant *t = tenant(w->n, w->number % 2 ? ACME : GLOBEX);
+        const ort_err made = create(t, name, &diag);
+        assert_true(made == ORT_OK || made == ORT_EEXISTS);
+        const ort_err wrote = upsert(t, name, i, 1, &diag);
+        assert_true(wrote == ORT_OK || wrote == ORT_ENOTFOUND || wrote == ORT_EBUSY);
+        if (i % 10 == 9) {
+            bool existed;
+            assert_int_equal(dp_tenant_drop_collection(t, name, strlen(name), &existed, &diag),
+                             ORT_OK);
+        }
+        dp_tenant_unref(t);
+    }
+    return NULL;
+}
+
+static void
+many_threads_use_drop_and_close(void **state)
+{
+    enum { THREADS = 6 };
+    node n;
+    pthread_t threads[THREADS];
+    churn work[THREADS];
+    (void)state;
+    node_init(&n);
+    n.config.idle_close_ms = 1;
+    node_restart(&n);
+    for (unsigned i = 0; i < THREADS; i++) {
+        work[i] = (churn){.n = &n, .number = i};
+        assert_int_equal(ort_thread_start(&threads[i], "churn", churn_main, &work[i], NULL),
+                         ORT_OK);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    node_fini(&n);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(two_tenants_share_a_name_and_nothing_else),
+        cmocka_unit_test(aliases_lead_to_collections_and_go_with_them),
+        cmocka_unit_test(quotas_count_closed_collections_too),
+        cmocka_unit_test(idle_collections_close_and_open_again),
+        cmocka_unit_test(a_deleted_tenant_leaves_nothing_behind),
+        cmocka_unit_test(a_damaged_collection_is_503_and_the_others_go_on),
+        cmocka_unit_test(a_damaged_catalog_stops_its_tenant_alone),
+        cmocka_unit_test(a_second_process_is_kept_out),
+        cmocka_unit_test(many_threads_use_drop_and_close),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
