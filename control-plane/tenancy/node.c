@@ -400,6 +400,7 @@ move_empty(cp_tx *tx, const cp_node_set *nodes, cp_tenant *tenant, ort_node_id l
         err = cp_holder_left(tx, tenant->id, &left, diag);
         if (err == ORT_OK && left == 0) {
             tenant->state = CP_TENANT_DELETED;
+            tenant->regions = (cp_texts){0}; /* a tombstone pins nothing */
             tenant->deleted_at_ms = cp_tx_now_ms(tx);
             err = cp_tenant_put(tx, tenant, diag);
         }

@@ -365,6 +365,7 @@ finish_when_empty(cp_tx *tx, cp_tenant *row, bool *done, ort_diag *diag)
     *done = err == ORT_OK && left == 0;
     if (*done) {
         row->state = CP_TENANT_DELETED;
+        row->regions = (cp_texts){0}; /* a tombstone pins nothing: its regions may go */
         row->deleted_at_ms = cp_tx_now_ms(tx);
     }
     return err;

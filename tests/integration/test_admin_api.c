@@ -183,9 +183,9 @@ bodies_that_are_wrong_are_refused_and_say_why(void **state)
     control_refused(&hub, "POST", "/v1/regions", NULL, "{\"name\":\"ok\",\"nmae\":1}", 422,
                     "validation");
     control_refused(&hub, "POST", "/v1/tenants", NULL, "{\"name\":\"x\",\"regions\":[\"mars\"]}",
-                    404, "not-found");
-    control_refused(&hub, "POST", "/v1/tenants", NULL, "{\"name\":\"x\",\"plan\":\"none\"}", 404,
-                    "not-found");
+                    422, "validation");
+    control_refused(&hub, "POST", "/v1/tenants", NULL, "{\"name\":\"x\",\"plan\":\"none\"}", 422,
+                    "validation");
     control_refused(&hub, "POST", "/v1/tenants", NULL,
                     "{\"name\":\"x\",\"regions\":[\"eu\",\"eu\"]}", 422, "validation");
     control_refused(&hub, "POST", "/v1/tenants", NULL,
