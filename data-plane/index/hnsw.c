@@ -123,8 +123,15 @@ dp_hnsw_has(const dp_hnsw *graph, uint32_t slot)
 size_t
 dp_hnsw_bytes(const dp_hnsw *graph)
 {
-    return sizeof *graph + dp_slab_bytes(&graph->nodes) + dp_slab_bytes(&graph->links) +
-           dp_slab_bytes(&graph->codes) + dp_slab_bytes(&graph->upper);
+    uint32_t count =
+        atomic_load_explicit((_Atomic(uint32_t) *)&graph->slot_used, memory_order_relaxed);
+    uint32_t upper =
+        atomic_load_explicit((_Atomic(uint32_t) *)&graph->upper_count, memory_order_relaxed);
+
+    return sizeof *graph + dp_slab_bytes(&graph->nodes, count) +
+           dp_slab_bytes(&graph->links, count) +
+           (graph->coded ? dp_slab_bytes(&graph->codes, count) : 0) +
+           dp_slab_bytes(&graph->upper, upper);
 }
 
 uint32_t
@@ -146,8 +153,13 @@ dp_hnsw__level(const dp_hnsw *graph, uint32_t slot)
 ort_err
 dp_hnsw__reserve(dp_hnsw *graph, uint32_t slot)
 {
+    uint32_t used = atomic_load_explicit(&graph->slot_used, memory_order_relaxed);
     ort_err err = ORT_OK;
 
+    while (used <= slot &&
+           !atomic_compare_exchange_weak_explicit(&graph->slot_used, &used, slot + 1,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+    }
     if (slot < atomic_load_explicit(&graph->slot_end, memory_order_acquire)) {
         return ORT_OK;
     }

@@ -171,6 +171,7 @@ write_lists(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t top, const dp
 static ort_err
 reserve_upper(dp_hnsw *graph, dp_node *node, uint32_t level)
 {
+    uint32_t first;
     ort_err err;
 
     node->level = (uint8_t)level;
@@ -178,11 +179,12 @@ reserve_upper(dp_hnsw *graph, dp_node *node, uint32_t level)
         return ORT_OK;
     }
     pthread_mutex_lock(&graph->grow);
-    err = dp_slab_reserve(&graph->upper, graph->upper_count + level - 1);
+    first = atomic_load_explicit(&graph->upper_count, memory_order_relaxed);
+    err = dp_slab_reserve(&graph->upper, first + level - 1);
     if (err == ORT_OK) {
-        node->upper = graph->upper_count;
+        node->upper = first;
         node->placed = 1;
-        graph->upper_count += level;
+        atomic_store_explicit(&graph->upper_count, first + level, memory_order_relaxed);
     }
     pthread_mutex_unlock(&graph->grow);
     return err;

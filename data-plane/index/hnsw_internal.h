@@ -63,9 +63,9 @@ struct dp_hnsw {
     pthread_rwlock_t gate;
     pthread_mutex_t grow;
 
-    _Atomic(uint32_t) slot_end; /* slots the slabs have room for */
-    uint32_t upper_count;
-    uint32_t upper_end;
+    _Atomic(uint32_t) slot_end;  /* slots the slabs have room for */
+    _Atomic(uint32_t) slot_used; /* of those, up to the highest that ever was in the graph */
+    _Atomic(uint32_t) upper_count;
 
     _Atomic(uint64_t) entry; /* 0: the graph is empty; else level << 32 | slot + 1 */
     _Atomic(uint32_t) live;

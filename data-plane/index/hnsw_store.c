@@ -21,7 +21,7 @@
  *       92     4  links_crc
  *       96     4  codes_crc
  *      100     4  upper_crc
- *      104    20  zero
+ *      104    20  stop           5 floats, see hnsw_stop.c; all 0: not learnt
  *      124     4  crc            CRC-32C of bytes 0..123
  *      128        nodes          slots * 8: upper u32, level u8, state u8, placed u8, 0
  *                 links          slots * 2 * m * u32: slot + 1 each, 0 ends a list
@@ -69,7 +69,9 @@ typedef struct {
     uint64_t seed;
     dp_hnsw_stamp stamp;
     uint32_t crc[SECTIONS];
+    float stop[DP_STOP_STEPS];
 } header;
+static_assert(104 + DP_STOP_STEPS * 4 <= HEADER_CRC_AT, "what was learnt fits the head");
 
 static void
 put_u32(unsigned char *at, uint32_t v)
@@ -121,6 +123,12 @@ encode_header(unsigned char *out, const header *h)
     for (int i = 0; i < SECTIONS; i++) {
         put_u32(out + 88 + 4 * i, h->crc[i]);
     }
+    for (int i = 0; i < DP_STOP_STEPS; i++) {
+        uint32_t bits;
+
+        memcpy(&bits, &h->stop[i], sizeof bits);
+        put_u32(out + 104 + 4 * i, bits);
+    }
     put_u32(out + HEADER_CRC_AT, ort_crc32c(0, out, HEADER_CRC_AT));
 }
 
@@ -154,6 +162,14 @@ decode_header(const unsigned char *in, header *h, ort_diag *diag)
     h->stamp.lsn = get_u64(in + 80);
     for (int i = 0; i < SECTIONS; i++) {
         h->crc[i] = get_u32(in + 88 + 4 * i);
+    }
+    for (int i = 0; i < DP_STOP_STEPS; i++) {
+        uint32_t bits = get_u32(in + 104 + 4 * i);
+
+        memcpy(&h->stop[i], &bits, sizeof bits);
+        if (!(h->stop[i] >= 0.0F && h->stop[i] <= 1.0F)) {
+            return ort_fail(diag, ORT_ECORRUPT, "the head of the graph's file is damaged");
+        }
     }
     return ORT_OK;
 }
@@ -241,13 +257,17 @@ write_graph(int fd, const dp_hnsw *graph, const dp_hnsw_stamp *stamp, ort_diag *
         .coded = graph->coded,
         .slots = used_slots(graph),
         .live = dp_hnsw_count(graph),
-        .upper_count = graph->upper_count,
+        .upper_count =
+            atomic_load_explicit((_Atomic(uint32_t) *)&graph->upper_count, memory_order_relaxed),
         .inexact = atomic_load_explicit((_Atomic(uint32_t) *)&graph->inexact, memory_order_relaxed),
         .entry = atomic_load_explicit((_Atomic(uint64_t) *)&graph->entry, memory_order_acquire),
         .seed = graph->seed,
         .stamp = *stamp};
     ort_err err;
 
+    for (int i = 0; i < DP_STOP_STEPS; i++) {
+        h.stop[i] = atomic_load_explicit((_Atomic(float) *)&graph->stop[i], memory_order_relaxed);
+    }
     err = ort_write_full(fd, head, sizeof head, diag);
     if (err == ORT_OK) {
         err = write_nodes(fd, graph, h.slots, &h.crc[0], diag);
@@ -474,13 +494,19 @@ read_graph(int fd, dp_hnsw *graph, dp_hnsw_stamp *stamp, ort_diag *diag)
         err = read_slab(fd, &graph->upper, h.upper_count, &at, h.crc[3], diag);
     }
     if (err == ORT_OK) {
-        graph->upper_count = h.upper_count;
+        atomic_store_explicit(&graph->upper_count, h.upper_count, memory_order_relaxed);
         err = check_links(graph, &h, diag);
     }
     if (err == ORT_OK) {
         atomic_store_explicit(&graph->entry, h.entry, memory_order_release);
         atomic_store_explicit(&graph->live, h.live, memory_order_relaxed);
         atomic_store_explicit(&graph->inexact, h.inexact, memory_order_relaxed);
+        for (int i = 0; i < DP_STOP_STEPS; i++) {
+            atomic_store_explicit(&graph->stop[i], h.stop[i], memory_order_relaxed);
+        }
+        /* The widest reach is 0 only where nothing was learnt. */
+        atomic_store_explicit(&graph->stop_learnt_at, h.stop[DP_STOP_STEPS - 1] > 0.0F ? h.live : 0,
+                              memory_order_release);
         stamp->lsn = h.stamp.lsn;
     }
     return err;

@@ -117,15 +117,16 @@ dp_slab_reserve(dp_slab *slab, uint32_t index)
 }
 
 size_t
-dp_slab_bytes(const dp_slab *slab)
+dp_slab_bytes(const dp_slab *slab, uint32_t count)
 {
     size_t sum = 0;
 
-    for (unsigned c = 0; c < DP_SLAB_CHUNKS; c++) {
-        if (atomic_load_explicit((_Atomic(uintptr_t) *)&slab->biased[c], memory_order_relaxed) !=
-            0) {
-            sum += chunk_bytes(slab, c);
-        }
+    for (unsigned c = 0; c < DP_SLAB_CHUNKS && dp_slab_chunk_begin(c) < count; c++) {
+        uint32_t left = count - dp_slab_chunk_begin(c);
+        uint32_t n = left < dp_slab_chunk_count(c) ? left : dp_slab_chunk_count(c);
+        size_t page = chunk_bytes(slab, c) >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 4096;
+
+        sum += ((size_t)n * slab->stride_bytes + page - 1) / page * page;
     }
     return sum;
 }

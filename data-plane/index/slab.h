@@ -26,8 +26,9 @@ void dp_slab_fini(dp_slab *slab);
  * ORT_ENOMEM: fewer exist, none was lost. */
 ORT_NODISCARD ort_err dp_slab_reserve(dp_slab *slab, uint32_t index);
 
-/* Memory of all chunks, touched or not. */
-size_t dp_slab_bytes(const dp_slab *slab);
+/* Memory of the first `count` elements, in whole pages: what lies behind them in the last chunk was
+ * never touched and is not there yet. */
+size_t dp_slab_bytes(const dp_slab *slab, uint32_t count);
 
 static inline unsigned
 dp_slab_chunk_of(uint32_t index)

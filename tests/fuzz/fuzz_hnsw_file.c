@@ -1,0 +1,140 @@
+/* Fuzzes the reader of a graph's file: the input changes bytes of a sound file, the checksums are
+ * then made to fit, so that what is behind them is reached. What loads must be walkable. */
+#include <assert.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/crc32c.h"
+#include "index/hnsw.h"
+
+#define DIM 4u
+#define SLOTS 300u
+#define HEADER 128u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static dp_rows rows;
+static dp_chunk directory[1];
+static float vectors[512 * DIM];
+static unsigned char *sound;
+static size_t sound_bytes;
+static int dir = -1;
+
+static const dp_hnsw_config config = {.metric = DP_METRIC_EUCLID, .m = 4};
+
+static void
+prepare(void)
+{
+    char path[] = "/tmp/ort-fuzz-hnsw-XXXXXX";
+    dp_hnsw_stamp stamp = {.owner = {1, 2}};
+    dp_hnsw *graph = NULL;
+    ort_err err;
+    int fd;
+
+    rows = (dp_rows){.chunk_bits = 9, .stride_bytes = DIM * 4, .dim = DIM, .elem = DP_ELEM_F32};
+    atomic_store(&rows.chunks, directory);
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+        vectors[i] = (float)(i * 2654435761U % 1000) / 100.0F;
+    }
+    dp_rows_publish(&rows, 0, vectors);
+    if (mkdtemp(path) == NULL) {
+        abort();
+    }
+    dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    err = dp_hnsw_new(&graph, &rows, &config, NULL);
+    assert(err == ORT_OK);
+    err = dp_hnsw_build(graph, 0, SLOTS, NULL, 1, NULL, NULL);
+    assert(err == ORT_OK);
+    err = dp_hnsw_save(graph, dir, "graph", &stamp, NULL);
+    assert(err == ORT_OK);
+    (void)err;
+    dp_hnsw_free(graph);
+    fd = openat(dir, "graph", O_RDONLY | O_CLOEXEC);
+    sound_bytes = (size_t)lseek(fd, 0, SEEK_END);
+    sound = malloc(sound_bytes);
+    if (sound == NULL || pread(fd, sound, sound_bytes, 0) != (ssize_t)sound_bytes) {
+        abort();
+    }
+    close(fd);
+}
+
+static void
+put_crc(unsigned char *file, size_t at, size_t from, size_t bytes)
+{
+    uint32_t crc = from + bytes <= sound_bytes ? ort_crc32c(0, file + from, bytes) : 0;
+
+    memcpy(file + at, &crc, sizeof crc); /* the files are little-endian, and so are we */
+}
+
+/* The sections as the sound file has them. */
+static void
+fit_checksums(unsigned char *file)
+{
+    uint32_t upper_count;
+    size_t nodes = HEADER;
+    size_t links = nodes + (size_t)SLOTS * 8;
+    size_t codes = links + (size_t)SLOTS * 8 * 4;
+    size_t upper = codes + (size_t)SLOTS * (16 + 16);
+
+    memcpy(&upper_count, sound + 40, sizeof upper_count);
+    put_crc(file, 88, nodes, links - nodes);
+    put_crc(file, 92, links, codes - links);
+    put_crc(file, 96, codes, upper - codes);
+    put_crc(file, 100, upper, (size_t)upper_count * 4 * 4);
+    put_crc(file, 124, 0, 124);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    dp_hnsw_stamp stamp = {.owner = {1, 2}, .slot_end = 512};
+    dp_hnsw *graph = NULL;
+    unsigned char *file;
+    ort_err err;
+    int fd;
+
+    if (sound == NULL) {
+        prepare();
+    }
+    file = malloc(sound_bytes);
+    if (file == NULL) {
+        return 0;
+    }
+    memcpy(file, sound, sound_bytes);
+    for (size_t i = 0; i + 3 <= size && i < 300; i += 3) {
+        file[(data[i] | (size_t)data[i + 1] << 8) % sound_bytes] = data[i + 2];
+    }
+    fit_checksums(file);
+    fd = openat(dir, "bad", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, file, sound_bytes) != (ssize_t)sound_bytes) {
+        abort();
+    }
+    close(fd);
+    err = dp_hnsw_load(&graph, &rows, &config, dir, "bad", &stamp, NULL);
+    if (err == ORT_OK) {
+        dp_hnsw_report report;
+        dp_hit hits[10];
+        size_t n = 0;
+
+        for (uint32_t q = 0; q < 8; q++) {
+            if (dp_hnsw_search(graph, vectors + (size_t)q * DIM, (dp_hnsw_query){.k = 10}, NULL,
+                               hits, &n) != ORT_OK) {
+                abort();
+            }
+        }
+        if (dp_hnsw_check(graph, &report) != ORT_OK || dp_hnsw_delete(graph, 400) == ORT_OK) {
+            abort();
+        }
+        if (n > 0 && dp_hnsw_delete(graph, hits[0].slot) != ORT_OK) {
+            abort();
+        }
+        if (dp_hnsw_repair(graph) != ORT_OK) {
+            abort();
+        }
+        dp_hnsw_free(graph);
+    }
+    free(file);
+    return 0;
+}
