@@ -23,6 +23,9 @@
 /* The most a lane can owe: one monstrous request does not shut its tenant out for long. */
 #define DEBT_NS_MAX INT64_C(200000000)
 
+/* How long a tenant counts as being there after its last request. */
+#define PRESENCE_NS UINT64_C(1000000000)
+
 struct dp_admission_waiter {
     struct dp_admission_waiter *next, *prev;
     pthread_cond_t wake;
@@ -36,6 +39,12 @@ struct dp_admission {
     uint32_t running;
     _Atomic uint32_t waiting;
     dp_admission_lane *ring; /* next lane to be asked; NULL when nobody waits */
+
+    /* The two lanes that came last; compared, never followed: a lane may be gone. */
+    struct {
+        const dp_admission_lane *lane;
+        uint64_t came_ns;
+    } recent[2];
 };
 
 ort_err
@@ -70,12 +79,34 @@ dp_admission_depth(const dp_admission *adm)
     return atomic_load_explicit(&adm->waiting, memory_order_relaxed);
 }
 
-/* The slot on top of the cores is for lanes that have nothing running. */
-static bool
-may_run(const dp_admission *adm, const dp_admission_lane *lane)
+static void
+note_presence(dp_admission *adm, const dp_admission_lane *lane, uint64_t now_ns)
 {
-    return adm->running < adm->config.slots ||
-           (adm->running == adm->config.slots && lane->running == 0);
+    if (adm->recent[0].lane != lane) {
+        adm->recent[1] = adm->recent[0];
+        adm->recent[0].lane = lane;
+    }
+    adm->recent[0].came_ns = now_ns;
+}
+
+static bool
+others_are_present(const dp_admission *adm, const dp_admission_lane *lane, uint64_t now_ns)
+{
+    const int other = adm->recent[0].lane == lane ? 1 : 0;
+    return adm->recent[other].lane != NULL && now_ns - adm->recent[other].came_ns < PRESENCE_NS;
+}
+
+/* Whether the lane may have a slot now. The one on top of the cores is for lanes that have nothing
+ * running; and where others are present, nobody takes the last core from them. */
+static bool
+may_run(const dp_admission *adm, const dp_admission_lane *lane, uint64_t now_ns)
+{
+    const uint32_t slots = adm->config.slots;
+    if (lane->running == 0) {
+        return adm->running <= slots;
+    }
+    return adm->running < slots &&
+           (lane->running + 1 < slots || !others_are_present(adm, lane, now_ns));
 }
 
 static void
@@ -175,22 +206,28 @@ ring_pick_guest(dp_admission *adm)
     return best;
 }
 
-/* The lane whose turn it is. Each full turn of the ring grants every lane in it the same time;
- * turns that would bring nobody above zero are taken in one step. */
+/* The lane whose turn it is, of those that may run; NULL when none may. Each full turn of the ring
+ * grants every lane in it the same time, also those that may not run just now; turns that would
+ * bring nobody above zero are taken in one step. */
 static dp_admission_lane *
-ring_pick(dp_admission *adm)
+ring_pick(dp_admission *adm, uint64_t now_ns)
 {
     for (;;) {
         int64_t turns = INT64_MAX;
         dp_admission_lane *lane = adm->ring;
         do {
-            if (lane->account_ns > 0) {
-                return lane;
+            if (may_run(adm, lane, now_ns)) {
+                if (lane->account_ns > 0) {
+                    return lane;
+                }
+                const int64_t needs = -lane->account_ns / QUANTUM_NS + 1;
+                turns = needs < turns ? needs : turns;
             }
-            const int64_t needs = -lane->account_ns / QUANTUM_NS + 1;
-            turns = needs < turns ? needs : turns;
             lane = lane->ring_next;
         } while (lane != adm->ring);
+        if (turns == INT64_MAX) {
+            return NULL;
+        }
         do {
             lane->account_ns += turns * QUANTUM_NS;
             lane = lane->ring_next;
@@ -200,11 +237,11 @@ ring_pick(dp_admission *adm)
 
 /* Hands free slots to those who wait. */
 static void
-admission__deal(dp_admission *adm)
+admission__deal(dp_admission *adm, uint64_t now_ns)
 {
     while (adm->ring != NULL && adm->running <= adm->config.slots) {
         dp_admission_lane *lane =
-            adm->running < adm->config.slots ? ring_pick(adm) : ring_pick_guest(adm);
+            adm->running < adm->config.slots ? ring_pick(adm, now_ns) : ring_pick_guest(adm);
         if (lane == NULL) {
             return;
         }
@@ -222,12 +259,15 @@ ort_err
 dp_admission_enter(dp_admission *adm, dp_admission_lane *lane, uint64_t deadline_ns)
 {
     ort_err err = ORT_OK;
+    const uint64_t now_ns = ort_mono_ns();
 
     pthread_mutex_lock(&adm->mutex);
+    note_presence(adm, lane, now_ns);
     if (lane->running == 0 && lane->head == NULL) {
-        lane_settle(lane, ort_mono_ns());
+        lane_settle(lane, now_ns);
     }
-    if (adm->ring == NULL && may_run(adm, lane)) {
+    if (lane->head == NULL && may_run(adm, lane, now_ns) &&
+        (adm->ring == NULL || lane->running == 0)) {
         lane->running++;
         adm->running++;
     } else if (lane->waiting >= adm->config.queue_max) {
@@ -236,7 +276,7 @@ dp_admission_enter(dp_admission *adm, dp_admission_lane *lane, uint64_t deadline
         waiter w = {.granted = false};
         ort_cond_init(&w.wake);
         waiter_append(adm, lane, &w);
-        admission__deal(adm); /* the kept slot may be free for this lane */
+        admission__deal(adm, now_ns);
         while (!w.granted && ort_cond_wait_until(&w.wake, &adm->mutex, deadline_ns)) {
         }
         if (!w.granted) {
@@ -261,6 +301,6 @@ dp_admission_leave(dp_admission *adm, dp_admission_lane *lane, uint64_t used_ns)
         lane->account_ns = -DEBT_NS_MAX;
     }
     lane->settled_ns = ort_mono_ns();
-    admission__deal(adm);
+    admission__deal(adm, lane->settled_ns);
     pthread_mutex_unlock(&adm->mutex);
 }

@@ -11,7 +11,9 @@
  * a flood by one only lengthens its own queue.
  *
  * One slot beyond the cores is kept for tenants that have nothing running: who comes rarely does
- * not wait for another's long request to end, and the kernel shares the cores meanwhile.
+ * not wait for another's long request to end, and the kernel shares the cores meanwhile. And where
+ * another tenant came within the last second, nobody takes all cores: the last one is left for it,
+ * so that it finds a processor and not only a slot. Alone, a tenant has them all.
  *
  * Shreedhar & Varghese 1995, "Efficient Fair Queueing using Deficit Round Robin"; paying after the
  * work instead of before it, because a search's cost is known only then. */

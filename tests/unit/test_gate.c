@@ -151,6 +151,29 @@ a_slot_is_given_back_and_a_full_queue_refuses(void **state)
     dp_admission_free(adm);
 }
 
+/* Nobody takes the last core from somebody who was there a moment ago; alone, all are his. */
+static void
+where_others_are_present_one_core_is_left(void **state)
+{
+    (void)state;
+    dp_admission *adm;
+    dp_admission_lane a = {0}, b = {0};
+
+    assert_int_equal(dp_admission_new(&adm, (dp_admission_config){.slots = 2, .queue_max = 9}), 0);
+    assert_int_equal(dp_admission_enter(adm, &b, 0), ORT_OK);
+    dp_admission_leave(adm, &b, 0);
+    assert_int_equal(dp_admission_enter(adm, &a, 0), ORT_OK);
+    assert_int_equal(dp_admission_enter(adm, &a, 0), ORT_ETIMEOUT);
+    assert_int_equal(dp_admission_enter(adm, &b, 0), ORT_OK);
+    dp_admission_leave(adm, &b, 0);
+    const struct timespec gone = {.tv_sec = 1, .tv_nsec = 50 * 1000 * 1000};
+    nanosleep(&gone, NULL);
+    assert_int_equal(dp_admission_enter(adm, &a, 0), ORT_OK);
+    dp_admission_leave(adm, &a, 0);
+    dp_admission_leave(adm, &a, 0);
+    dp_admission_free(adm);
+}
+
 typedef struct {
     dp_admission *adm;
     dp_admission_lane *lane;
@@ -266,6 +289,7 @@ main(void)
         cmocka_unit_test(a_changed_limit_holds_from_now_on),
         cmocka_unit_test(racing_threads_share_one_burst),
         cmocka_unit_test(a_slot_is_given_back_and_a_full_queue_refuses),
+        cmocka_unit_test(where_others_are_present_one_core_is_left),
         cmocka_unit_test(two_greedy_tenants_get_equal_time),
         cmocka_unit_test(a_rare_guest_does_not_wait_for_a_flood),
     };
