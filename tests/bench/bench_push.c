@@ -411,13 +411,13 @@ measure(const char *name, uint32_t rounds, bool everyone)
     }
     const double cpu_ms = (double)atomic_load(&control_cpu_ns) / 1e6 / rounds;
     const uint64_t bytes = atomic_load(&table_bytes) / rounds;
+    const uint32_t middle = rounds / 2, late = rounds * 99 / 100;
     qsort(us, rounds, sizeof *us, by_size);
     printf("%s nodes=%u tenants=%u transport=%s rounds=%u acks=%u p50_ms=%.1f p99_ms=%.1f "
            "max_ms=%.1f control_cpu_ms=%.2f table_bytes=%" PRIu64 " requests=%" PRIu64 "\n",
            name, options.nodes, options.tenants, options.transport, rounds,
-           everyone ? options.nodes : 1, (double)us[rounds / 2] / 1000,
-           (double)us[rounds * 99 / 100] / 1000, (double)us[rounds - 1] / 1000, cpu_ms, bytes,
-           atomic_load(&requests) / rounds);
+           everyone ? options.nodes : 1, (double)us[middle] / 1000, (double)us[late] / 1000,
+           (double)us[rounds - 1] / 1000, cpu_ms, bytes, atomic_load(&requests) / rounds);
     fflush(stdout);
     free(us);
 }
