@@ -451,13 +451,41 @@ join(dp_agent *agent)
     return true;
 }
 
+/* How things stand with the control plane, as last logged: an outage is one event, not one a
+ * second. */
+typedef enum { CONTROL_FINE, CONTROL_SILENT, CONTROL_REFUSES } control_state;
+
+static control_state
+log_state(const dp_agent *agent, control_state before, ort_err err, const ort_diag *diag)
+{
+    const control_state now = err == ORT_OK                           ? CONTROL_FINE
+                              : err == ORT_ETIMEOUT || err == ORT_EIO ? CONTROL_SILENT
+                                                                      : CONTROL_REFUSES;
+    if (now == before) {
+        return now;
+    }
+    if (now == CONTROL_FINE) {
+        ORT_LOG_INFO(&dp_agent__log, "control.reachable", "url=%s", control_url(agent));
+    } else if (now == CONTROL_SILENT) {
+        ORT_LOG_WARN(&dp_agent__log, "control.unreachable", "err=%s detail=%s", ort_err_code(err),
+                     diag->text);
+    } else {
+        /* Removed, or another process speaks for this node: it serves on, and hears no more of
+         * revocations. Somebody has to look. */
+        ORT_LOG_ERROR(&dp_agent__log, "control.refuses", "err=%s detail=%s", ort_err_code(err),
+                      diag->text);
+    }
+    return now;
+}
+
 static void *
 run(void *arg)
 {
     dp_agent *agent = arg;
     const uint32_t every = agent->options.beat_ms != 0 ? agent->options.beat_ms : BEAT_MS;
     uint32_t wait_ms = RETRY_MIN_MS;
-    bool poked = true, hinted = false, reachable = true;
+    bool poked = true, hinted = false;
+    control_state state = CONTROL_FINE;
     if (!join(agent)) {
         return NULL;
     }
@@ -466,21 +494,13 @@ run(void *arg)
         ort_diag diag = {""};
         const bool is_due = ort_mono_ms() >= due || poked;
         const ort_err err = round_of(agent, hinted && !is_due, &diag);
+        state = log_state(agent, state, err, &diag);
         if (err == ORT_OK) {
-            if (!reachable) {
-                ORT_LOG_INFO(&dp_agent__log, "control.reachable", "url=%s", control_url(agent));
-            }
-            reachable = true;
             wait_ms = RETRY_MIN_MS;
             due = !agent->greeted ? ort_mono_ms() + REGREET_MS
                   : is_due        ? ort_mono_ms() + every
                                   : due;
         } else {
-            if (reachable) { /* once: an outage is one event, not one a second */
-                ORT_LOG_WARN(&dp_agent__log, "control.unreachable", "err=%s detail=%s",
-                             ort_err_code(err), diag.text);
-            }
-            reachable = false;
             due = ort_mono_ms() + wait_ms;
             wait_ms = wait_ms * 2 < BEAT_RETRY_MAX_MS ? wait_ms * 2 : BEAT_RETRY_MAX_MS;
         }

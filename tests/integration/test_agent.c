@@ -235,6 +235,44 @@ without_hints_beats_find_out(void **state)
     hub_fini(&h);
 }
 
+/* Thousands of hints a second, most of them about what is known already: the node ends at the
+ * newest version, and has asked for tables, not for each hint. */
+static void
+a_flood_of_hints_costs_few_fetches(void **state)
+{
+    (void)state;
+    hub h;
+    node n;
+    ort_buf hint = {0}, frame = {0};
+    hub_init(&h, false);
+    hub_up(&h);
+    node_init(&n);
+    node_up(&n, &h);
+    hub_wait_acked(&h, hub_change(&h, "{\"tenants\":{\"" T1 "\":" TENANT("active", "1") "}}"));
+    const ort_hint_entry entry = {h.node, 1};
+    assert_int_equal(ort_hint_encode(h.generation, &entry, 1, &hint), ORT_OK);
+    assert_int_equal(
+        ort_frame_write(&(ort_frame){.type = ORT_MSG_HINT, .body = hint.data, .body_len = hint.len},
+                        NULL, &frame),
+        ORT_OK);
+    const uint64_t before = stats_of(&n).fetches_total;
+    uint64_t last = 1;
+    for (int i = 0; i < 20000; i++) {
+        assert_int_equal(ort_pub_send(h.hints, frame.data, frame.len), ORT_OK);
+        (void)!ort_pub_send(h.hints, frame.data, (size_t)i % frame.len); /* and cut ones */
+        if (i % 1000 == 0) {
+            last = hub_change(&h, "{\"tenants\":{\"" T1 "\":" TENANT("active", "2") "}}");
+        }
+    }
+    hub_wait_acked(&h, last);
+    same_state(&n, &h);
+    assert_in_range(stats_of(&n).fetches_total - before, 1, 60);
+    ort_buf_fini(&hint);
+    ort_buf_fini(&frame);
+    node_fini(&n);
+    hub_fini(&h);
+}
+
 /* Tables lost, doubled, out of order, old and damaged, by a fixed seed: the end is the same. */
 static void
 lost_doubled_and_reordered_tables_end_in_the_same_state(void **state)
@@ -717,6 +755,7 @@ main(void)
         cmocka_unit_test(a_node_joins_and_follows),
         cmocka_unit_test(a_node_joins_and_follows_over_tls),
         cmocka_unit_test(without_hints_beats_find_out),
+        cmocka_unit_test(a_flood_of_hints_costs_few_fetches),
         cmocka_unit_test(lost_doubled_and_reordered_tables_end_in_the_same_state),
         cmocka_unit_test(what_is_not_for_us_is_refused_counted_and_served_past),
         cmocka_unit_test(one_version_with_two_contents_stops_the_applying),

@@ -280,12 +280,52 @@ nodes_serve_on_when_the_control_plane_is_killed(void **state)
     }
 }
 
+/* A copy of a node's directory is started elsewhere: the later one speaks for the node, the earlier
+ * one serves on and is heard no more, until it is started again. */
+static void
+of_two_processes_with_one_identity_the_later_is_heard(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"node.key", "tls.key",   "credential", "incarnation",
+                                        "table",    "table.log", "watermark"};
+    node copy = {.region = nodes[1].region, .dir = "/tmp/ort-live-XXXXXX"};
+    ort_token token;
+    assert_non_null(mkdtemp(copy.dir));
+    copy.dir_fd = open(copy.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        ort_buf bytes = {0};
+        assert_int_equal(ort_file_read(nodes[1].dir_fd, files[i], 64u << 20, &bytes, NULL), ORT_OK);
+        assert_int_equal(ort_file_replace(copy.dir_fd, files[i], bytes.data, bytes.len, 0600, NULL),
+                         ORT_OK);
+        ort_buf_fini(&bytes);
+    }
+    node_start(&copy, NULL);
+    const uint64_t end = ort_mono_ms() + WAIT_MS;
+    while (stats_of(&copy).beats_total == 0 || stats_of(&nodes[1]).beat_failures_total == 0) {
+        assert_true(ort_mono_ms() < end);
+        usleep(5000);
+    }
+    json_decref(key_create("globex", &token));
+    wait_usable(&copy, &token, true, ort_mono_ms());
+    assert_false(is_usable(&nodes[1], &token));
+    assert_false(stats_of(&nodes[1]).control_reachable);
+    node_stop(&copy);
+    node_stop(&nodes[1]);
+    node_start(&nodes[1], NULL);
+    wait_usable(&nodes[1], &token, true, ort_mono_ms());
+    close(copy.dir_fd);
+    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(ort_tree_remove(tmp, copy.dir + strlen("/tmp/"), NULL), ORT_OK);
+    close(tmp);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_key_lives_and_dies_within_a_second),
         cmocka_unit_test(a_node_holds_the_keys_of_its_own_tenants_only),
+        cmocka_unit_test(of_two_processes_with_one_identity_the_later_is_heard),
         cmocka_unit_test(nodes_serve_on_when_the_control_plane_is_killed),
     };
     return cmocka_run_group_tests(tests, start_all, stop_all);
