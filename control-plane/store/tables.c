@@ -9,9 +9,25 @@
 
 #include "store/store_internal.h"
 
-#define NO_LIMIT(column) "'" column "', nullif(" column ", -1)"
-/* A quota says three things: as the plan says (absent here = null), no limit (-1), a number. */
-#define OVERRIDE(column) "'" column "', " column
+/* In the tables -1 is "no limit"; people read null. */
+#define NO_LIMIT(column) " '" column "', nullif(" column ", -1),"
+#define PLAN_LIMITS                        \
+    NO_LIMIT("max_collections")            \
+    NO_LIMIT("max_vectors_per_collection") \
+    NO_LIMIT("max_vectors")                \
+    NO_LIMIT("max_storage_bytes")          \
+    NO_LIMIT("max_requests_per_minute")    \
+    NO_LIMIT("max_requests_per_minute_per_key")
+
+/* A quota says three things: as the plan says (null), no limit (-1), a number. */
+#define OVERRIDE(column) " '" column "', " column ","
+#define QUOTA_LIMITS                       \
+    OVERRIDE("max_collections")            \
+    OVERRIDE("max_vectors_per_collection") \
+    OVERRIDE("max_vectors")                \
+    OVERRIDE("max_storage_bytes")          \
+    OVERRIDE("max_requests_per_minute")    \
+    OVERRIDE("max_requests_per_minute_per_key")
 
 const cp__table cp__tables[CP__TABLES] = {
     [CP__HUB] = {"hub",
@@ -39,20 +55,11 @@ const cp__table cp__tables[CP__TABLES] = {
                          " 'used_at_ms', used_at_ms, 'used_by', used_by, 'node_key', node_key,"
                          " 'revision', revision) FROM join_tokens WHERE id = ?",
                          "SELECT id FROM join_tokens"},
-    [CP__PLANS] =
-        {"plans",
-         "SELECT json_object('name', name, 'display', display," NO_LIMIT("max_collections") "," NO_LIMIT("max_vectors_per_collection") "," NO_LIMIT("max_vectors") "," NO_LIMIT(
-             "max_storage_bytes") "," NO_LIMIT("max_requests_per_"
-                                               "minute") "," NO_LIMIT("max_requests_per_minute_per_"
-                                                                      "key") ","
-                                                                             " 'created_at_ms', "
-                                                                             "created_at_ms, "
-                                                                             "'updated_at_ms', "
-                                                                             "updated_at_ms,"
-                                                                             " 'revision', "
-                                                                             "revision) FROM plans "
-                                                                             "WHERE name = ?",
-         "SELECT name FROM plans"},
+    [CP__PLANS] = {"plans",
+                   "SELECT json_object('name', name, 'display', display," PLAN_LIMITS
+                   " 'created_at_ms', created_at_ms, 'updated_at_ms', updated_at_ms,"
+                   " 'revision', revision) FROM plans WHERE name = ?",
+                   "SELECT name FROM plans"},
     [CP__TENANTS] = {"tenants",
                      "SELECT json_object('id', id, 'name', name, 'display', display,"
                      " 'plan', plan, 'state', state, 'max_stale_s', max_stale_s,"
@@ -62,37 +69,20 @@ const cp__table cp__tables[CP__TABLES] = {
                      " 'deleted_at_ms', deleted_at_ms, 'revision', revision)"
                      " FROM tenants WHERE id = ?",
                      "SELECT id FROM tenants"},
-    [CP__QUOTAS] =
-        {"quotas",
-         "SELECT json_object('tenant', tenant," OVERRIDE("max_collections") "," OVERRIDE(
-             "max_"
-             "vectors_"
-             "per_"
-             "collectio"
-             "n") "," OVERRIDE("max_vectors") "," OVERRIDE("max_storage_bytes") "," OVERRIDE("max_"
-                                                                                             "reque"
-                                                                                             "sts_"
-                                                                                             "per_"
-                                                                                             "minut"
-                                                                                             "e") "," OVERRIDE("max_"
-                                                                                                               "requests_"
-                                                                                                               "per_minute_"
-                                                                                                               "per_key") ","
-                                                                                                                          " 'updated_at_ms', updated_at_ms, 'revision', revision)"
-                                                                                                                          " FROM quotas WHERE tenant = ?",
-         "SELECT tenant FROM quotas"},
-    [CP__KEYS] =
-        {"keys",
-         "SELECT json_object('id', id, 'tenant', tenant, 'name', name,"
-         " 'test_env', test_env, 'hash', hash, 'scopes', scopes,"
-         " 'collections', json(collections)," NO_LIMIT(
-             "max_requests_per_minute") ","
-                                        " 'created_by', created_by, 'created_at_ms', created_at_ms,"
-                                        " 'expires_at_ms', expires_at_ms, 'revoked_at_ms', "
-                                        "revoked_at_ms,"
-                                        " 'rotated_to', rotated_to, 'revision', revision) FROM "
-                                        "keys WHERE id = ?",
-         "SELECT id FROM keys"},
+    [CP__QUOTAS] = {"quotas",
+                    "SELECT json_object('tenant', tenant," QUOTA_LIMITS
+                    " 'updated_at_ms', updated_at_ms, 'revision', revision)"
+                    " FROM quotas WHERE tenant = ?",
+                    "SELECT tenant FROM quotas"},
+    [CP__KEYS] = {"keys",
+                  "SELECT json_object('id', id, 'tenant', tenant, 'name', name,"
+                  " 'test_env', test_env, 'hash', hash, 'scopes', scopes,"
+                  " 'collections', json(collections),"
+                  " 'max_requests_per_minute', nullif(max_requests_per_minute, -1),"
+                  " 'created_by', created_by, 'created_at_ms', created_at_ms,"
+                  " 'expires_at_ms', expires_at_ms, 'revoked_at_ms', revoked_at_ms,"
+                  " 'rotated_to', rotated_to, 'revision', revision) FROM keys WHERE id = ?",
+                  "SELECT id FROM keys"},
     [CP__PLACEMENTS] = {"placements",
                         "SELECT json_object('tenant', tenant, 'home', home, 'epoch', epoch,"
                         " 'placed_at_ms', placed_at_ms) FROM placements WHERE tenant = ?",
