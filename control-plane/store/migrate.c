@@ -99,7 +99,7 @@ apply(cp__conn *conn, const cp__migration *m, ort_diag *diag)
 static ort_err
 claim(cp__conn *conn, bool *fresh_out, ort_diag *diag)
 {
-    int64_t id, tables;
+    int64_t id = 0, tables = 0;
     ort_err err = ask_number(conn, "PRAGMA application_id", &id, diag);
     if (err == ORT_OK) {
         err = ask_number(conn, "SELECT count(*) FROM sqlite_schema", &tables, diag);

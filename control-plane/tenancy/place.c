@@ -38,7 +38,10 @@ cp_node_set__read(cp_tenancy *tenancy, cp_tx *tx, cp_node_set *out, ort_diag *di
     ort_err err = cp_node_list(tx, false, (cp_page){0}, take_node, &reader, diag);
     if (err == ORT_OK && out->count > 0) {
         out->list = calloc(out->count, sizeof *out->list);
-        err = out->list != NULL ? ORT_OK : ort_fail(diag, ORT_ENOMEM, "out of memory");
+        if (out->list == NULL) {
+            cp_node_set__fini(out);
+            return ort_fail(diag, ORT_ENOMEM, "out of memory");
+        }
     }
     for (size_t i = 0; err == ORT_OK && i < out->count; i++) {
         const cp_node *row = &out->rows[i];
