@@ -251,6 +251,10 @@ write_segment(dp_checkpoint *c, ort_diag *diag)
     dp_reader_fini(&reader);
     dp_io_point("checkpoint.segment");
     if (err == ORT_OK) {
+        /* Before the manifest can name it: nothing says that a disk keeps names in order. */
+        err = dp_io_sync(p->dir_fd, "the shard's directory", diag);
+    }
+    if (err == ORT_OK) {
         /* Opening checks it: what is wrong now is found before the log is cut. */
         err = dp_segment_open(&c->fresh, p->dir_fd, &ref, p->tenant, p->shard, diag);
     }

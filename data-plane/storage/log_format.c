@@ -172,25 +172,25 @@ dp_log__mark_encode(dp_log_mark at, unsigned char out[DP_LOG_MARK_BYTES])
     ort_put_u32(out + 28, ort_crc32c(0, out, 28));
 }
 
-static bool
-is_zero(const unsigned char *p, size_t n)
-{
-    return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
-}
+/* Whether a sector that begins before `end` lacks bytes which a record of `end` bytes has: none of
+ * them there, or zeros from some byte on (the system took a write in two parts, and the disk kept
+ * the sector as it was between them). A record may hold a few zeros at such a place by itself. */
+#define MISSING_BYTES_MIN 8u
 
-/* Whether one of the sectors that [0, n) reaches into has none of its bytes there set. */
 static bool
-lacks_a_sector(const unsigned char *tail, size_t n, uint64_t at)
+lacks_a_sector(const unsigned char *tail, size_t n, uint64_t at, size_t end)
 {
-    for (size_t i = 0; i < n;) {
-        size_t step = DP_LOG_SECTOR_BYTES - (size_t)((at + i) % DP_LOG_SECTOR_BYTES);
-        if (step > n - i) {
-            step = n - i;
+    for (size_t i = 0; i < end && i < n;) {
+        size_t next = i + DP_LOG_SECTOR_BYTES - (size_t)((at + i) % DP_LOG_SECTOR_BYTES);
+        next = next > n ? n : next;
+        size_t zeros = next;
+        while (zeros > i && tail[zeros - 1] == 0) {
+            zeros--;
         }
-        if (is_zero(tail + i, step)) {
+        if (zeros < end && (zeros == i || next - zeros >= MISSING_BYTES_MIN)) {
             return true;
         }
-        i += step;
+        i = next;
     }
     return false;
 }
@@ -224,7 +224,7 @@ dp_log__tail_is_torn(const unsigned char *tail, size_t n, uint64_t at, uint64_t 
     }
     if (frame.kind == DP_LOG_FRAME_RECORD) {
         const size_t total = dp_log__record_bytes(frame.body_bytes);
-        if (used < total || lacks_a_sector(tail, total, at)) {
+        if (used < total || lacks_a_sector(tail, n, at, total)) {
             return true;
         }
         ort_fail(why, ORT_ECORRUPT,
@@ -233,8 +233,8 @@ dp_log__tail_is_torn(const unsigned char *tail, size_t n, uint64_t at, uint64_t 
         return false;
     }
     /* Its length is not known: it tells of the header alone. */
-    const size_t header = n < DP_LOG_RECORD_HEADER_BYTES ? n : DP_LOG_RECORD_HEADER_BYTES;
-    if (used < DP_LOG_RECORD_HEADER_BYTES || lacks_a_sector(tail, header, at)) {
+    if (used < DP_LOG_RECORD_HEADER_BYTES ||
+        lacks_a_sector(tail, n, at, DP_LOG_RECORD_HEADER_BYTES)) {
         return true;
     }
     ort_fail(why, ORT_ECORRUPT,

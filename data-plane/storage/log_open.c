@@ -72,7 +72,12 @@ adopt_newest(dp_log *log, const dp_log_scan *scan, ort_diag *diag)
         return ORT_OK; /* closed in good order: nothing to write, nothing to sync */
     }
     if (!scan->all_zero) {
-        const ort_err err = dp_io_truncate(log->fd, scan->end, diag);
+        /* Durable before anything is written there: a disk that kept the new bytes and not the
+         * truncation would show them among what is cut now. */
+        ort_err err = dp_io_truncate(log->fd, scan->end, diag);
+        if (err == ORT_OK) {
+            err = dp_io_sync_data(log->fd, name, diag);
+        }
         if (err != ORT_OK) {
             return err;
         }

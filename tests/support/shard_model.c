@@ -11,7 +11,7 @@
 static const dp_column COLUMNS[] = {
     {.id = 10, .type = DP_COLUMN_F32, .dim = MODEL_DIM},
     {.id = 11, .type = DP_COLUMN_BYTES},
-    {.id = 12, .type = DP_COLUMN_U8, .dim = 300},
+    {.id = 12, .type = DP_COLUMN_U8, .dim = 60},
 };
 enum { COLUMN_COUNT = 3 };
 
@@ -35,7 +35,7 @@ model_id(uint32_t i)
 /* The content of point i as seed tells it. */
 typedef struct {
     float row[MODEL_DIM];
-    unsigned char small[300];
+    unsigned char small[60];
     char bytes[64], payload[400];
     dp_value values[COLUMN_COUNT];
     dp_point_in in;
@@ -88,8 +88,8 @@ model_apply(model_point *want, uint64_t lsn, uint16_t op, uint32_t first, uint32
 }
 
 static ort_err
-apply(shard_model *m, uint64_t lsn, uint16_t op, uint32_t first, uint32_t count, uint32_t seed,
-      ort_diag *diag)
+apply_points(shard_model *m, uint64_t lsn, uint16_t op, uint32_t first, uint32_t count,
+             uint32_t seed, ort_diag *diag)
 {
     static _Thread_local content c;
     ort_err err = ORT_OK;
@@ -107,12 +107,20 @@ apply(shard_model *m, uint64_t lsn, uint16_t op, uint32_t first, uint32_t count,
     return err;
 }
 
+ort_err
+shard_model_apply(shard_model *m, uint64_t lsn, uint16_t op, uint32_t first, uint32_t count,
+                  uint32_t seed, ort_diag *diag)
+{
+    model_apply(m->points_want, lsn, op, first, count, seed);
+    return apply_points(m, lsn, op, first, count, seed, diag);
+}
+
 static ort_err
 replay(void *ctx, const dp_log_record *r, ort_diag *diag)
 {
     MUST(r->len == 12);
-    return apply(ctx, r->lsn, r->type, ort_get_u32(r->body), ort_get_u32(r->body + 4),
-                 ort_get_u32(r->body + 8), diag);
+    return apply_points(ctx, r->lsn, r->type, ort_get_u32(r->body), ort_get_u32(r->body + 4),
+                        ort_get_u32(r->body + 8), diag);
 }
 
 ort_err
@@ -161,8 +169,7 @@ shard_model_op(shard_model *m, uint16_t op, uint32_t first, uint32_t count, uint
         err = dp_log_wait(m->log, ticket, diag);
     }
     if (err == ORT_OK) {
-        err = apply(m, ticket.lsn, op, first, count, seed, diag);
-        model_apply(m->points_want, ticket.lsn, op, first, count, seed);
+        err = shard_model_apply(m, ticket.lsn, op, first, count, seed, diag);
     }
     return err;
 }

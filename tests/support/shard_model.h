@@ -29,14 +29,17 @@ typedef struct {
 
 ort_point_id model_id(uint32_t i);
 
-/* Opens the shard and replays; points_want is built anew from what the log gives and is there,
- * unless `keep`, which leaves it. */
+/* Opens the shard and replays; points_want is the caller's to keep right. */
 ort_err shard_model_open(shard_model *m, int dir_fd, ort_diag *diag);
 void shard_model_close(shard_model *m);
 
 /* Makes one operation of `count` puts or kills of ids first.., durable and applied. */
 ort_err shard_model_op(shard_model *m, uint16_t op, uint32_t first, uint32_t count, uint32_t seed,
                        ort_diag *diag);
+
+/* Applies an operation whose record is durable. */
+ort_err shard_model_apply(shard_model *m, uint64_t lsn, uint16_t op, uint32_t first, uint32_t count,
+                          uint32_t seed, ort_diag *diag);
 ort_err shard_model_checkpoint(shard_model *m, bool merge_all, ort_diag *diag);
 
 /* Compares all of the shard with points_want, by every way of reading; aborts with a message. */

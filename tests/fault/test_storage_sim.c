@@ -1,0 +1,197 @@
+/* A shard over a disk that forgets, one seed after the other: no threads, no clock, no real disk.
+ * ORT_SEEDS says how many (40); ORT_SEED runs that one alone. A failure prints its seed. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/io.h"
+#include "support/shard_model.h"
+#include "support/sim_disk.h"
+
+static uint64_t seed_now;
+static uint64_t random_state;
+static char last_words[512];
+
+#define MUST(cond)                                                                                 \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            fprintf(stderr, "seed %llu: %s:%d: %s (%s)\n", (unsigned long long)seed_now, __func__, \
+                    __LINE__, #cond, last_words);                                                  \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+static uint32_t
+dice(uint32_t of)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(random_state >> 33) % of;
+}
+
+/* Every operation that was tried, by LSN: what is acknowledged is final, what is behind may be
+ * there or not. */
+typedef struct {
+    uint16_t op;
+    uint32_t first, count, seed;
+} tried;
+
+enum { OPS_MAX = 4000, GROUP_MAX = 6 };
+static tried ops[OPS_MAX];
+static uint64_t acked;
+
+static tried
+make_op(void)
+{
+    return (tried){.op = dice(4) == 0 ? MODEL_OP_KILL : MODEL_OP_PUT,
+                   .first = dice(MODEL_IDS),
+                   .count = 1 + dice(dice(10) == 0 ? 1200 : 60),
+                   .seed = dice(1u << 20) | 1};
+}
+
+/* What the shard holds after records 1..lsn. */
+static void
+want_up_to(shard_model *m, uint64_t lsn)
+{
+    memset(m->points_want, 0, sizeof m->points_want);
+    for (uint64_t i = 1; i <= lsn; i++) {
+        model_apply(m->points_want, i, ops[i].op, ops[i].first, ops[i].count, ops[i].seed);
+    }
+}
+
+/* Several records handed in, then one wait: a group commit. */
+static void
+do_group(shard_model *m, uint64_t *tried_to)
+{
+    dp_log_ticket tickets[GROUP_MAX];
+    const uint32_t n = 1 + dice(GROUP_MAX);
+    uint32_t handed_in = 0;
+    ort_diag diag;
+    for (; handed_in < n; handed_in++) {
+        const tried op = make_op();
+        unsigned char body[12];
+        ort_put_u32(body, op.first);
+        ort_put_u32(body + 4, op.count);
+        ort_put_u32(body + 8, op.seed);
+        if (dp_log_append(m->log, op.op, body, sizeof body, &tickets[handed_in], &diag) != ORT_OK) {
+            break;
+        }
+        MUST(tickets[handed_in].lsn == acked + handed_in + 1);
+        MUST(tickets[handed_in].lsn < OPS_MAX);
+        ops[tickets[handed_in].lsn] = op;
+        *tried_to = tickets[handed_in].lsn;
+    }
+    if (handed_in == 0) {
+        return;
+    }
+    /* One wait for the last writes all of them; whoever waits later is told the same. */
+    const ort_err err = dp_log_wait(m->log, tickets[handed_in - 1], &diag);
+    for (uint32_t i = 0; i < handed_in; i++) {
+        MUST((dp_log_wait(m->log, tickets[i], &diag) == ORT_OK) == (err == ORT_OK));
+    }
+    if (err != ORT_OK) {
+        strcpy(last_words, diag.text);
+        if (dp_log_check(m->log, NULL) == ORT_OK) {
+            *tried_to = acked; /* the disk was full: they are not in the log and will not be */
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < handed_in; i++) {
+        const tried *op = &ops[++acked];
+        MUST(shard_model_apply(m, acked, op->op, op->first, op->count, op->seed, &diag) == ORT_OK);
+    }
+}
+
+static void
+run_seed(uint64_t seed)
+{
+    scratch place = scratch_make();
+    shard_model *m = calloc(1, sizeof *m);
+    uint64_t tried_to = 0;
+    ort_diag diag = {{0}};
+
+    seed_now = seed;
+    random_state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+    acked = 0;
+    last_words[0] = '\0';
+    sim_disk_start(&place, seed);
+    const uint32_t rounds = 3 + dice(6);
+    for (uint32_t round = 0; round < rounds; round++) {
+        sim_disk_crash_in(dice(3) == 0 ? 1 + dice(12) : 1 + dice(400));
+        if (dice(3) == 0) {
+            sim_disk_fail_in(1 + dice(120), dice(2) == 0 ? EIO : ENOSPC);
+        }
+        ort_err err = shard_model_open(m, place.fd, &diag);
+        if (err != ORT_OK) {
+            strcpy(last_words, diag.text);
+            MUST(err == ORT_EIO || err == ORT_ENOSPC); /* never damage */
+            MUST(sim_disk_stopped() || sim_disk_failed());
+        } else {
+            const uint64_t there = m->applied;
+            MUST(there >= acked && there <= tried_to);
+            acked = tried_to = there; /* found, so it is for good */
+            want_up_to(m, there);
+            shard_model_check(m);
+            for (uint32_t step = 0; step < 60 && !sim_disk_stopped(); step++) {
+                const uint32_t what = dice(20);
+                if (what < 14) {
+                    do_group(m, &tried_to);
+                } else if (what < 18 && dp_log_check(m->log, NULL) == ORT_OK) {
+                    err = shard_model_checkpoint(m, what == 17, &diag);
+                    MUST(err == ORT_OK || err == ORT_EIO || err == ORT_ENOSPC);
+                } else if (what == 18) {
+                    uint32_t moved;
+                    MUST(dp_points_relocate(m->points, 300, NULL, NULL, &moved, &diag) == ORT_OK);
+                } else if (what == 19 && dice(3) == 0) {
+                    shard_model_check(m);
+                }
+                if (acked > OPS_MAX - 2 * GROUP_MAX) {
+                    break;
+                }
+            }
+            if (!sim_disk_stopped() && dice(2) == 0) {
+                shard_model_close(m); /* in good order */
+            } else {
+                sim_disk_stop();
+                shard_model_close(m);
+            }
+        }
+        sim_disk_stop();
+        sim_disk_restart(&place);
+    }
+
+    /* In the end, on a disk that works: all there, and every checksum right. */
+    const ort_err err = shard_model_open(m, place.fd, &diag);
+    strcpy(last_words, diag.text);
+    MUST(err == ORT_OK);
+    MUST(m->applied >= acked && m->applied <= tried_to);
+    want_up_to(m, m->applied);
+    shard_model_check(m);
+    MUST(shard_model_checkpoint(m, true, &diag) == ORT_OK);
+    const uint64_t live = dp_points_live_count(m->points);
+    shard_model_close(m);
+    dp_verify_report report;
+    const ort_err verified =
+        dp_storage_verify(place.fd, (ort_tenant_id){1}, (ort_collection_id){2}, &report, &diag);
+    strcpy(last_words, diag.text);
+    MUST(verified == ORT_OK && report.points == live);
+    sim_disk_end();
+    scratch_drop(&place);
+    free(m);
+}
+
+int
+main(void)
+{
+    const char *one = getenv("ORT_SEED");
+    const char *many = getenv("ORT_SEEDS");
+    if (one != NULL) {
+        run_seed(strtoull(one, NULL, 10));
+        return 0;
+    }
+    const uint64_t count = many != NULL ? strtoull(many, NULL, 10) : 40;
+    for (uint64_t seed = 1; seed <= count; seed++) {
+        run_seed(seed);
+    }
+    printf("%llu seeds\n", (unsigned long long)count);
+    return 0;
+}
