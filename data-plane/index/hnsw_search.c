@@ -34,13 +34,28 @@ prefetch_codes(const unsigned char *at, size_t bytes)
     }
 }
 
-/* Reads the links of a node and keeps those not met, their codes on the way. */
+/* The list of a node that is likely to be followed soon. */
+static inline void
+prefetch_links(const dp_hnsw *graph, uint32_t slot, uint32_t level)
+{
+    const char *list = (const char *)dp_hnsw__links(graph, slot, level);
+
+    __builtin_prefetch(list);
+    __builtin_prefetch(list + 64);
+}
+
+/* Reads the links of a node and keeps those not met, their codes on the way. Whether a neighbour
+ * was met is as good as chance, so it moves an index, not a branch. */
 static size_t
 meet_neighbours(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level,
                 size_t row_bytes)
 {
     const dp_link *list = dp_hnsw__links(graph, slot, level);
     uint32_t capacity = dp_hnsw__capacity(graph, level);
+    uint8_t *visited = s->visited;
+    uint32_t visited_count = s->visited_count;
+    uint32_t *ids = s->ids;
+    uint8_t epoch = s->epoch;
     size_t n = 0;
 
     for (uint32_t i = 0; i < capacity; i++) {
@@ -49,14 +64,17 @@ meet_neighbours(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t lev
         if (link == 0) {
             break;
         }
-        if (dp_scratch_visit(s, link - 1)) {
-            const unsigned char *at = dp_hnsw__peek(graph, link - 1);
-
-            s->ids[n] = link - 1;
-            s->rows[n] = at;
-            n++;
-            prefetch_codes(at, row_bytes);
+        link--;
+        if (link >= visited_count) {
+            continue; /* came after the walk began */
         }
+        ids[n] = link;
+        n += visited[link] != epoch;
+        visited[link] = epoch;
+    }
+    for (size_t i = 0; i < n; i++) {
+        s->rows[i] = dp_hnsw__peek(graph, ids[i]);
+        prefetch_codes(s->rows[i], row_bytes);
     }
     return n;
 }
@@ -65,24 +83,23 @@ meet_neighbours(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t lev
 static inline size_t
 pool_insert(dp_candidate *pool, size_t *size, size_t max, dp_candidate c)
 {
-    size_t low = 0;
-    size_t high = *size;
+    const dp_candidate *low = pool;
+    size_t left = *size;
+    size_t place;
 
-    while (low < high) {
-        size_t mid = (low + high) / 2;
+    while (left > 1) { /* halves without a branch on what is found there */
+        size_t half = left / 2;
 
-        if (pool[mid].distance <= c.distance) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
+        low += low[half - 1].distance <= c.distance ? half : 0;
+        left -= half;
     }
+    place = (size_t)(low - pool) + (left == 1 && low->distance <= c.distance);
     if (*size < max) {
         (*size)++;
     }
-    memmove(pool + low + 1, pool + low, (*size - 1 - low) * sizeof *pool);
-    pool[low] = c;
-    return low;
+    memmove(pool + place + 1, pool + place, (*size - 1 - place) * sizeof *pool);
+    pool[place] = c;
+    return place;
 }
 
 static inline void
@@ -125,6 +142,9 @@ dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, d
         size_t n;
 
         pool[at].slot |= DP_EXPANDED;
+        if (at + 1 < size) {
+            prefetch_links(graph, pool[at + 1].slot & ~DP_EXPANDED, level);
+        }
         n = meet_neighbours(graph, s, slot, level, row_bytes);
         measure_met(graph, s, query, n);
         for (size_t i = 0; i < n; i++) {
@@ -135,7 +155,10 @@ dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, d
                 continue;
             }
             place = pool_insert(pool, &size, ef, (dp_candidate){.distance = d, .slot = s->ids[i]});
-            first = place < first ? place : first;
+            if (place < first) {
+                first = place;
+                prefetch_links(graph, s->ids[i], level); /* so far the next to be followed */
+            }
             if (place < stop.k && size >= stop.k) {
                 float kth = pool[stop.k - 1].distance;
 
@@ -147,12 +170,6 @@ dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, d
         at = first <= at ? first : at + 1;
         while (at < size && (pool[at].slot & DP_EXPANDED) != 0) {
             at++;
-        }
-        if (at < size) {
-            const char *list = (const char *)dp_hnsw__links(graph, pool[at].slot, level);
-
-            __builtin_prefetch(list);
-            __builtin_prefetch(list + 64);
         }
     }
     for (size_t i = 0; i < size; i++) {
