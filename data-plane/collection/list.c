@@ -88,7 +88,8 @@ dp_query__retrieve(dp_shard *s, const ort_point_id *ids, size_t count, bool want
     look *l = look_begin(s, want_payload, fn, ctx, diag);
     uint64_t *shown = l != NULL ? calloc((size_t)dp_points_slot_end(s->points) / 64 + 1, 8) : NULL;
     if (shown == NULL) {
-        err = ort_fail(diag, ORT_ENOMEM, "out of memory");
+        (void)ort_fail(diag, ORT_ENOMEM, "out of memory");
+        err = ORT_ENOMEM;
     }
     for (size_t i = 0; err == ORT_OK && i < count; i++) {
         uint32_t slot;

@@ -75,7 +75,7 @@ static ort_err
 put_id(builder *b, ort_json v)
 {
     unsigned char bytes[ORT_POINT_ID_BYTES];
-    ort_point_id id;
+    ort_point_id id = {0};
     const ort_err err = dp_point_id_read(v, &id, b->diag);
     if (err == ORT_OK) {
         ort_point_id_encode(id, bytes);

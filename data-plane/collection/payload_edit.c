@@ -153,7 +153,7 @@ static ort_err
 delete_some(const char *old, size_t old_len, ort_cursor *names, uint32_t *left, ort_buf *out,
             ort_diag *diag)
 {
-    dp_path *paths[NAMES_AT_ONCE];
+    dp_path *paths[NAMES_AT_ONCE] = {NULL};
     dp_payload_selector selector = {.exclude = paths};
     ort_jw w = {.buf = out};
     ort_err err = ORT_OK;

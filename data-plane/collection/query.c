@@ -39,7 +39,8 @@ typedef struct {
 static ort_err
 no_memory(ort_diag *diag)
 {
-    return ort_fail(diag, ORT_ENOMEM, "out of memory");
+    (void)ort_fail(diag, ORT_ENOMEM, "out of memory");
+    return ORT_ENOMEM;
 }
 
 /* --- what is asked ------------------------------------------------------------------------------
@@ -51,7 +52,8 @@ find_column(search *q)
     const char *name = q->ask->using_name != NULL ? q->ask->using_name : "";
     const int column = dp_schema_find_vector(q->s->schema, name, strlen(name));
     if (column < 0) {
-        return ort_fail(q->diag, ORT_EINVAL, "Not existing vector name error: %.200s", name);
+        (void)ort_fail(q->diag, ORT_EINVAL, "Not existing vector name error: %.200s", name);
+        return ORT_EINVAL;
     }
     q->column = (uint32_t)column;
     q->schema = dp_schema_peek_vector(q->s->schema, q->column);
@@ -182,7 +184,8 @@ static ort_err
 prepare(search *q)
 {
     if (q->ask->limit == 0) {
-        return ort_fail(q->diag, ORT_EVALIDATE, "limit: value 0 invalid, must be 1 or larger");
+        (void)ort_fail(q->diag, ORT_EVALIDATE, "limit: value 0 invalid, must be 1 or larger");
+        return ORT_EVALIDATE;
     }
     q->skip = DP_SLOT_NONE;
     if (q->ask->kind == DP_QUERY_NONE) {
@@ -431,8 +434,8 @@ find_multi(search *q)
 {
     dp_matcher m = matcher_of(q);
     m.column = (int)q->column;
-    uint32_t *slots;
-    size_t count;
+    uint32_t *slots = NULL;
+    size_t count = 0;
     float *row = malloc(q->schema->size * sizeof *row);
     ort_err err = row != NULL ? dp_matcher__collect(&m, &slots, &count) : no_memory(q->diag);
     if (err != ORT_OK) {

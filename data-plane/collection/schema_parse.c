@@ -436,7 +436,8 @@ put_all_vectors(writer *s, ort_json body)
         return ort_fail(s->diag, ORT_EVALIDATE, "vectors: more than %u vectors",
                         ORT_VECTORS_PER_POINT_MAX);
     }
-    err = check_names(single ? (ort_json){0} : dense, sparse, s->diag);
+    const ort_json none = {0};
+    err = check_names(single ? none : dense, sparse, s->diag);
     if (single) {
         ort_jw_key(&s->w, "single");
         ort_jw_bool(&s->w, true);

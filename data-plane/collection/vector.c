@@ -192,11 +192,14 @@ read_sparse(dp_vector *out, ort_json v, ort_diag *diag)
         return ort_fail(diag, ORT_EVALIDATE, "indices: %u entries are over %u", count,
                         ORT_SPARSE_NNZ_MAX);
     }
-    entry *entries = malloc(((size_t)count + 1) * sizeof *entries);
+    entry *entries = calloc((size_t)count + 1, sizeof *entries);
     float *floats = malloc(((size_t)count + 1) * (sizeof(float) + sizeof(uint32_t)));
-    ort_err err = entries != NULL && floats != NULL
-                      ? read_entries(entries, indices, values, count, diag)
-                      : ort_fail(diag, ORT_ENOMEM, "out of memory");
+    if (entries == NULL || floats == NULL) {
+        free(entries);
+        free(floats);
+        return ort_fail(diag, ORT_ENOMEM, "out of memory");
+    }
+    const ort_err err = read_entries(entries, indices, values, count, diag);
     if (err == ORT_OK) {
         uint32_t *at = (uint32_t *)(void *)(floats + count);
         for (uint32_t i = 0; i < count; i++) {

@@ -124,7 +124,7 @@ create(dp_tenant *t, dp_alias_list *list, ort_json action, ort_diag *diag)
 static ort_err
 rename_alias(dp_tenant *t, dp_alias_list *list, ort_json action, ort_diag *diag)
 {
-    const char *from, *to;
+    const char *from = NULL, *to = NULL;
     size_t from_len = 0, to_len = 0;
     ort_collection_id id;
     ort_err err = member(action, "old_alias_name", &from, &from_len, diag);

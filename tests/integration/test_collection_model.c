@@ -243,7 +243,7 @@ compare_search(run *r, int tag, bool exact)
     answer got;
     char filter[128];
     const float q[2] = {(float)below(r, 50), (float)below(r, 50)};
-    float want[IDS];
+    float want[IDS] = {0};
     size_t n = 0;
     snprintf(filter, sizeof filter, "{\"must\":[{\"key\":\"tag\",\"match\":{\"value\":\"%s\"}}]}",
              tag != NOTHING ? tags[tag] : "");

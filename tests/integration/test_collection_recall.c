@@ -65,7 +65,10 @@ recall(run *r, const char *filter)
 {
     size_t found = 0, wanted = 0;
     answer *exact = calloc(1, sizeof *exact), *got = calloc(1, sizeof *got);
-    assert_true(exact != NULL && got != NULL);
+    if (exact == NULL || got == NULL) {
+        fail_msg("out of memory");
+        abort();
+    }
     for (uint32_t q = 0; q < QUERIES; q++) {
         const float *vector = r->vectors + (POINTS + q) * r->dim;
         nearest(&r->f, NULL, vector, r->dim, K, filter, true, exact);
