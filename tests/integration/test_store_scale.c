@@ -243,6 +243,24 @@ the_chain_is_walked_whole(void **state)
     assert_true(verdict.intact);
 }
 
+/* A restart is a gap in which nothing can be changed. */
+static void
+a_restart_is_quick(void **state)
+{
+    (void)state;
+    char path[96];
+    cp_store_stats stats;
+    snprintf(path, sizeof path, "%s/hub.db", dir);
+    cp_store_stats_get(store, &stats);
+    cp_store_close(store);
+    const uint64_t began = ort_mono_ms();
+    OK(cp_store_open(&store, &(cp_store_options){.path = path}, &diag));
+    const uint64_t took = ort_mono_ms() - began;
+    print_message("%llu MB open in %llu ms\n", (unsigned long long)(stats.file_bytes / 1000000),
+                  (unsigned long long)took);
+    assert_true(took < 30000);
+}
+
 int
 main(void)
 {
@@ -251,6 +269,7 @@ main(void)
         cmocka_unit_test(look_ups_and_changes_do_not_grow_with_the_hub),
         cmocka_unit_test(usage_of_a_thousand_tenants_is_one_note),
         cmocka_unit_test(the_chain_is_walked_whole),
+        cmocka_unit_test(a_restart_is_quick),
     };
     return cmocka_run_group_tests(tests, fill, sweep);
 }
