@@ -239,7 +239,10 @@ open_endpoints(cp_fleet *fleet, const ort_tls *tls, ort_diag *diag)
                                .plain_ok = o->plain_ok,
                                .handler = answer_control,
                                .arg = fleet,
-                               .contexts = o->contexts,
+                               /* A change of the directory brings every node at once: who finds
+                                * no context waits in its own connection, nobody is refused. */
+                               .contexts = o->contexts != 0 ? o->contexts : 512,
+                               .queue_max = o->contexts != 0 ? o->contexts : 512,
                                .threads = o->threads,
                                .name = "control"};
     ort_pub_options hints = {

@@ -59,7 +59,7 @@ typedef struct {
     bool plain_ok;     /* plain ipc, inproc and loopback tcp URLs are taken */
     uint32_t flush_ms; /* usage and last-seen go to the store this often; 0 = 2000 */
     uint32_t threads;  /* of the control listener; 0 = 4 */
-    uint32_t contexts; /* requests inside at once; 0 = 256 */
+    uint32_t contexts; /* requests inside at once; 0 = 512 */
 } cp_fleet_listen_options;
 
 /* Makes this process's certificate, listens, and starts the monitor. ORT_EVALIDATE, ORT_EIO: a URL

@@ -3,9 +3,9 @@
  * A table is three sections (wire/table.h). Two of them, directory and nodes, are the same for all
  * nodes and held once; each node has its own section of tenants. Sections are immutable and share
  * what did not change, so the last PUSH_SHARED_MAX versions of the one and PUSH_OWN_MAX of each
- * other are kept, and a node that stands at any of them gets the difference; another gets the
- * whole. Tables are put together, signed and sent only when a node fetches; a change itself costs
- * the sections it touches and one hint.
+ * other are kept (fewer where changes were large), and a node that stands at any of them gets the
+ * difference; another gets the whole. Tables are put together, signed and sent only when a node
+ * fetches; a change itself costs the sections it touches and one hint.
  *
  * A version is the store's version of the change; a node's table has the greatest version that
  * touched it. */

@@ -12,6 +12,7 @@ typedef struct {
     bool is_new; /* not in push->nodes yet: ours to free */
     bool is_gone;
     bool denial;
+    size_t changed;         /* entries */
     ort_section_edit *edit; /* of its tenants; NULL: untouched */
     ort_section *done;
 } own_edit;
@@ -23,6 +24,7 @@ typedef struct {
     ort_map *by_node; /* ort_node_id.v → index + 1 in own */
     ort_section_edit *directory;
     ort_section_edit *nodes;
+    size_t shared_changed;
     bool shared_denial;
 } work;
 
@@ -145,6 +147,7 @@ edit_tenant(work *w, const cp_push_tenant *t, ort_diag *diag)
         err = edit_entry(&own->edit, ORT_TABLE_TENANTS, own_section(own), t->id.v, t->entry,
                          &changed, diag);
         own->denial = own->denial || (changed && t->denial);
+        own->changed += changed;
     }
     if (err == ORT_OK && old_home != NULL && (own == NULL || old_home != own->node)) {
         own_edit *old = own_begin(w, old_home->id, false, &err);
@@ -152,6 +155,7 @@ edit_tenant(work *w, const cp_push_tenant *t, ort_diag *diag)
             err = edit_entry(&old->edit, ORT_TABLE_TENANTS, own_section(old), t->id.v, NULL,
                              &changed, diag);
             old->denial = old->denial || changed;
+            old->changed += changed;
         }
     }
     if (err == ORT_OK) {
@@ -159,6 +163,7 @@ edit_tenant(work *w, const cp_push_tenant *t, ort_diag *diag)
                          t->id.v, directory, &changed, diag);
         /* A narrower pin concerns every node that forwards; the home's own copy is above. */
         w->shared_denial = w->shared_denial || (changed && t->denial);
+        w->shared_changed += changed;
     }
     return err;
 }
@@ -176,44 +181,86 @@ edit_node(work *w, const cp_push_node *n, ort_diag *diag)
     if (own != NULL && n->entry == NULL) {
         own->is_gone = true;
     }
-    return edit_entry(&w->nodes, ORT_TABLE_NODES, cp_push__shared(w->push)->nodes, n->id.v,
-                      n->entry, &changed, diag);
+    err = edit_entry(&w->nodes, ORT_TABLE_NODES, cp_push__shared(w->push)->nodes, n->id.v, n->entry,
+                     &changed, diag);
+    w->shared_changed += changed;
+    return err;
+}
+
+/* What old versions hold beside the newest is what has changed since. A plan's limit changes every
+ * entry of the hub: without this bound the 64 last of such changes would be 64 copies of it. Small
+ * histories are kept whatever the size. */
+#define OWN_ENTRIES_MIN 256u
+#define SHARED_ENTRIES_MIN 4096u
+
+static size_t
+history_max(const ort_section *section, size_t min)
+{
+    size_t count = ort_section_count(section);
+
+    return count > min ? count : min;
 }
 
 static void
-keep_own(push_node *node, uint64_t version, uint64_t now_ns, ort_section *tenants)
+drop_oldest_own(push_node *node)
 {
-    if (node->own_count > 0 && cp_push__own(node)->version == version) {
+    ort_section_unref(node->own[0].tenants);
+    node->own_count--;
+    memmove(&node->own[0], &node->own[1], node->own_count * sizeof node->own[0]);
+}
+
+static void
+keep_own(push_node *node, push_own made)
+{
+    size_t changed = 0;
+
+    if (node->own_count > 0 && cp_push__own(node)->version == made.version) {
         ort_section_unref(node->own[--node->own_count].tenants); /* never served: see apply */
     }
     if (node->own_count == CP_PUSH_OWN_MAX) {
-        ort_section_unref(node->own[0].tenants);
-        memmove(&node->own[0], &node->own[1], (CP_PUSH_OWN_MAX - 1) * sizeof node->own[0]);
-        node->own_count--;
+        drop_oldest_own(node);
     }
-    node->own[node->own_count++] =
-        (push_own){.version = version, .made_ns = now_ns, .tenants = tenants};
+    node->own[node->own_count++] = made;
+    for (size_t i = 1; i < node->own_count; i++) {
+        changed += node->own[i].changed;
+    }
+    while (node->own_count > 2 && changed > history_max(made.tenants, OWN_ENTRIES_MIN)) {
+        drop_oldest_own(node);
+        changed -= node->own[0].changed; /* the new oldest stands for itself */
+    }
+}
+
+static void
+drop_oldest_shared(cp_push *push)
+{
+    ort_section_unref(push->shared[0].directory);
+    ort_section_unref(push->shared[0].nodes);
+    push->shared_count--;
+    memmove(&push->shared[0], &push->shared[1], push->shared_count * sizeof push->shared[0]);
 }
 
 /* Takes over both references. */
 static void
-keep_shared(cp_push *push, uint64_t version, uint64_t now_ns, ort_section *directory,
-            ort_section *nodes)
+keep_shared(cp_push *push, push_shared made)
 {
-    if (push->shared[push->shared_count - 1].version == version) {
+    size_t changed = 0;
+
+    if (cp_push__shared(push)->version == made.version) {
         push->shared_count--;
         ort_section_unref(push->shared[push->shared_count].directory);
         ort_section_unref(push->shared[push->shared_count].nodes);
     }
     if (push->shared_count == CP_PUSH_SHARED_MAX) {
-        ort_section_unref(push->shared[0].directory);
-        ort_section_unref(push->shared[0].nodes);
-        memmove(&push->shared[0], &push->shared[1],
-                (CP_PUSH_SHARED_MAX - 1) * sizeof push->shared[0]);
-        push->shared_count--;
+        drop_oldest_shared(push);
     }
-    push->shared[push->shared_count++] = (push_shared){
-        .version = version, .made_ns = now_ns, .directory = directory, .nodes = nodes};
+    push->shared[push->shared_count++] = made;
+    for (size_t i = 1; i < push->shared_count; i++) {
+        changed += push->shared[i].changed;
+    }
+    while (push->shared_count > 2 && changed > history_max(made.directory, SHARED_ENTRIES_MIN)) {
+        drop_oldest_shared(push);
+        changed -= push->shared[0].changed;
+    }
 }
 
 void
@@ -296,7 +343,10 @@ commit(work *w, uint64_t version, ort_section *directory, ort_section *nodes)
             continue;
         }
         if (own->is_new || own->done != NULL) {
-            keep_own(own->node, version, now, own->done);
+            keep_own(own->node, (push_own){.version = version,
+                                           .made_ns = now,
+                                           .changed = own->changed,
+                                           .tenants = own->done});
             own->done = NULL;
             own->is_new = false;
         }
@@ -309,9 +359,13 @@ commit(work *w, uint64_t version, ort_section *directory, ort_section *nodes)
     }
     if (directory != NULL || nodes != NULL) {
         const push_shared *last = cp_push__shared(push);
-        keep_shared(push, version, now,
-                    directory != NULL ? directory : ort_section_ref(last->directory),
-                    nodes != NULL ? nodes : ort_section_ref(last->nodes));
+        keep_shared(push,
+                    (push_shared){.version = version,
+                                  .made_ns = now,
+                                  .changed = w->shared_changed,
+                                  .directory = directory != NULL ? directory
+                                                                 : ort_section_ref(last->directory),
+                                  .nodes = nodes != NULL ? nodes : ort_section_ref(last->nodes)});
     }
     push->version = version;
     push->stats.applies_total++;

@@ -10,6 +10,7 @@
 typedef struct {
     uint64_t version;
     uint64_t made_ns; /* ort_mono_ns() */
+    size_t changed;   /* entries that differ from the version before */
     ort_section *directory;
     ort_section *nodes;
 } push_shared;
@@ -18,6 +19,7 @@ typedef struct {
 typedef struct {
     uint64_t version;
     uint64_t made_ns;
+    size_t changed;
     ort_section *tenants;
 } push_own;
 

@@ -327,6 +327,42 @@ any_version_kept_is_a_base_and_an_older_one_gets_the_whole(void **state)
     node_fini(&fast);
 }
 
+/* A plan's limit changes every entry: 64 versions of that must not be 64 copies of the hub. */
+static void
+large_changes_leave_a_short_history(void **state)
+{
+    hub *h = *state;
+    enum { TENANTS = 600 };
+    cp_push_tenant *tenants = calloc(TENANTS, sizeof *tenants);
+    node slow = {.id = {1}};
+    node near = {.id = {1}};
+    char text[32];
+
+    add_node(h, 1);
+    for (int round = 0; round < 5; round++) {
+        snprintf(text, sizeof text, "{\"v\":%d}", round);
+        for (uint64_t i = 0; i < TENANTS; i++) {
+            tenants[i] = (cp_push_tenant){.id = {100 + i},
+                                          .home = {1},
+                                          .entry = text,
+                                          .directory = "{\"home\":\"0000000000000001\"}"};
+        }
+        apply(h, NULL, 0, tenants, TENANTS);
+        if (round == 0) {
+            assert_true(node_fetch(h, &slow, false));
+        } else if (round == 3) {
+            assert_true(node_fetch(h, &near, false));
+        }
+    }
+    assert_true(node_fetch(h, &near, false));
+    assert_int_equal(near.deltas, 1);
+    assert_true(node_fetch(h, &slow, false));
+    assert_int_equal(slow.wholes, 2);
+    node_fini(&slow);
+    node_fini(&near);
+    free(tenants);
+}
+
 /* Moves, removals, additions and fetches in any order: every node ends with the same. Fixed seed.
  */
 static void
@@ -629,6 +665,7 @@ main(void)
         TEST(texts_that_are_there_already_change_nothing),
         TEST(denials_are_hinted_before_grants),
         TEST(any_version_kept_is_a_base_and_an_older_one_gets_the_whole),
+        TEST(large_changes_leave_a_short_history),
         TEST(random_changes_and_lost_fetches_end_in_the_same_state),
         TEST(after_a_restart_a_node_that_has_it_all_gets_an_empty_difference),
         TEST(a_refused_whole_table_is_not_offered_again_until_it_changes),
