@@ -29,6 +29,7 @@
 #define HOLD_MIN_MS 1000u
 #define HOLD_MAX_MS 60000u
 #define HINT_WAIT_MS 5000u
+#define CERTIFICATE_EVERY_MS (24u * 3600u * 1000u)
 
 const ort_log dp_agent__log = {"routing"};
 
@@ -151,6 +152,21 @@ connect_control(dp_agent *agent, ort_diag *diag)
     return err;
 }
 
+/* Closes both connections; the hint thread ends with its own. */
+static void
+disconnect(dp_agent *agent)
+{
+    ort_req_close(agent->control);
+    agent->control = NULL;
+    if (agent->hint_started) {
+        ort_sub_stop(agent->hints);
+        pthread_join(agent->hint_thread, NULL);
+        agent->hint_started = false;
+    }
+    ort_sub_close(agent->hints);
+    agent->hints = NULL;
+}
+
 /* What the control plane says is newest; `applied` may be just that. */
 static void
 heard_newest(dp_agent *agent, const ort_table_at *newest)
@@ -193,9 +209,8 @@ greet(dp_agent *agent, ort_diag *diag)
     }
     if (err == ORT_OK) {
         agent->greeted = true;
-        if (renewing) { /* the next call connects with the new certificate */
-            ort_req_close(agent->control);
-            agent->control = NULL;
+        if (renewing) {
+            disconnect(agent); /* the next call connects with the new certificate */
         }
     }
     ort_hello_reply_fini(&answer);
@@ -400,11 +415,26 @@ fetch_all(dp_agent *agent, ort_diag *diag)
     return err;
 }
 
+/* A node runs for years and says hello at its start: the end of its certificate is looked at daily.
+ */
+static void
+watch_certificate(dp_agent *agent)
+{
+    const uint64_t now = ort_mono_ms();
+    if (now - agent->certificate_seen_ms >= CERTIFICATE_EVERY_MS) {
+        agent->certificate_seen_ms = now;
+        if (dp_agent__needs_certificate(agent)) {
+            agent->greeted = false;
+        }
+    }
+}
+
 /* One round: greets if need be, beats, fetches. */
 static ort_err
 round_of(dp_agent *agent, bool hinted, ort_diag *diag)
 {
     bool wanted = hinted;
+    watch_certificate(agent);
     ort_err err = connect_control(agent, diag);
     if (err == ORT_OK && !agent->greeted) {
         err = greet(agent, diag);
@@ -582,8 +612,6 @@ copy_options(dp_agent *agent, const dp_agent_options *o)
 static void
 agent_free(dp_agent *agent)
 {
-    ort_req_close(agent->control);
-    ort_sub_close(agent->hints);
     dp_keep_close(agent->keep);
     dp_agent__identity_fini(agent);
     for (size_t i = 0; i < agent->text_count; i++) {
@@ -655,10 +683,7 @@ dp_agent_stop(dp_agent *agent)
     pthread_cond_signal(&agent->wake);
     pthread_mutex_unlock(&agent->lock);
     pthread_join(agent->thread, NULL);
-    if (agent->hint_started) {
-        ort_sub_stop(agent->hints);
-        pthread_join(agent->hint_thread, NULL);
-    }
+    disconnect(agent);
     agent_free(agent);
 }
 

@@ -46,6 +46,7 @@ struct dp_agent {
     ort_req *control;  /* likewise */
     ort_sub *hints;    /* opened by the agent's thread before the hint thread starts */
     bool greeted;
+    uint64_t certificate_seen_ms; /* monotonic: when its end was last looked at */
     bool want_whole;              /* the next fetch asks for all */
     uint64_t fetch_hold_until_ms; /* monotonic: a refused table is not asked for at once again */
     uint32_t fetch_hold_ms;
@@ -81,6 +82,8 @@ ORT_NODISCARD ort_err dp_agent__identity_keep(dp_agent *agent, ort_hello_reply *
 /* One try to join. ORT_EAUTH and ORT_EDENIED: the token is no good. */
 ORT_NODISCARD ort_err dp_agent__join(dp_agent *agent, ort_diag *diag);
 void dp_agent__identity_fini(dp_agent *agent);
+/* Whether the next hello should ask for a TLS certificate: there is none, or it ends soon. */
+bool dp_agent__needs_certificate(const dp_agent *agent);
 /* Greater than that of every earlier start. */
 ORT_NODISCARD ort_err dp_agent__next_incarnation(dp_agent *agent, ort_diag *diag);
 /* Fills what a hello says of this node; a signing request too when one is needed. fini after. */

@@ -27,8 +27,8 @@
 #define CREDENTIAL_BYTES_MAX 65536u
 #define JOIN_TIMEOUT_MS 10000u
 
-/* A certificate with less left than this is renewed at the next hello. */
-#define RENEW_DAYS 180
+/* A certificate with less left than this is renewed; the hub gives 90 days. */
+#define RENEW_DAYS 30
 
 static bool
 is_tls(const char *url)
@@ -213,8 +213,8 @@ dp_agent__next_incarnation(dp_agent *agent, ort_diag *diag)
     return ort_file_replace(agent->options.dir_fd, INCARNATION_FILE, out, (size_t)n, 0600, diag);
 }
 
-static bool
-needs_certificate(dp_agent *agent)
+bool
+dp_agent__needs_certificate(const dp_agent *agent)
 {
     char name[ORT_X509_NAME_BYTES];
     int64_t days = 0;
@@ -255,8 +255,9 @@ dp_agent__hello_fill(dp_agent *agent, ort_hello *out, bool joining, ort_diag *di
     pthread_mutex_lock(&agent->lock);
     out->applied = agent->stats.applied;
     pthread_mutex_unlock(&agent->lock);
-    return needs_certificate(agent) ? ort_x509_csr_new(agent->id.tls_key_pem, &out->csr_pem, diag)
-                                    : ORT_OK;
+    return dp_agent__needs_certificate(agent)
+               ? ort_x509_csr_new(agent->id.tls_key_pem, &out->csr_pem, diag)
+               : ORT_OK;
 }
 
 /* Steps 1 and 2: the CA that the token names. */

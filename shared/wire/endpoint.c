@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
+#include "base/thread.h"
 #include "wire/endpoint_internal.h"
 
 /* A peer that went away is dialled again after 50 ms, then more and more slowly up to 1 s: by NNG's
@@ -234,4 +237,74 @@ ort_endpoint__dial(nng_socket socket, const char *url, const ort_tls *tls, bool 
         ort_diag_prefix(diag, "%s", url);
     }
     return err;
+}
+
+#define CLOSE_WAIT_NS UINT64_C(5000000000)
+
+/* Shared by who closes and who waits; the last one frees it. */
+typedef struct {
+    nng_socket socket;
+    pthread_mutex_t lock;
+    pthread_cond_t done_cond;
+    bool done;
+    bool abandoned;
+} closing;
+
+static void
+closing_free(closing *c)
+{
+    pthread_cond_destroy(&c->done_cond);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+static void *
+close_main(void *arg)
+{
+    closing *c = arg;
+    nng_close(c->socket);
+    pthread_mutex_lock(&c->lock);
+    c->done = true;
+    const bool mine = c->abandoned;
+    pthread_cond_signal(&c->done_cond);
+    pthread_mutex_unlock(&c->lock);
+    if (mine) {
+        closing_free(c);
+    }
+    return NULL;
+}
+
+bool
+ort_endpoint__close(nng_socket socket)
+{
+    static const ort_log log = {"wire"};
+    pthread_t thread;
+    closing *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        nng_close(socket);
+        return true;
+    }
+    c->socket = socket;
+    pthread_mutex_init(&c->lock, NULL);
+    ort_cond_init(&c->done_cond);
+    if (ort_thread_start(&thread, "close", close_main, c, NULL) != ORT_OK) {
+        closing_free(c);
+        nng_close(socket);
+        return true;
+    }
+    const uint64_t end = ort_mono_ns() + CLOSE_WAIT_NS;
+    pthread_mutex_lock(&c->lock);
+    while (!c->done && ort_cond_wait_until(&c->done_cond, &c->lock, end)) {
+    }
+    const bool done = c->done;
+    c->abandoned = !done;
+    pthread_mutex_unlock(&c->lock);
+    if (done) {
+        pthread_join(thread, NULL);
+        closing_free(c);
+    } else {
+        pthread_detach(thread);
+        ORT_LOG_ERROR(&log, "socket.close_stuck", "socket=%u", socket.id);
+    }
+    return done;
 }

@@ -23,4 +23,8 @@ ORT_NODISCARD ort_err ort_endpoint__listen(nng_socket socket, const char *url, c
 /* Starts a dialer that keeps trying in the background. */
 ORT_NODISCARD ort_err ort_endpoint__dial(nng_socket socket, const char *url, const ort_tls *tls,
                                          bool plain_ok, ort_diag *diag);
+/* Closes a socket and waits for it, at most 5 s: NNG 1.5.2 can deadlock in there (its issue 1543),
+ * and a process that is told to end has to. false: it has not come back. NNG may then still touch
+ * what the socket was given (aios, callback arguments): leave that memory alone. */
+ORT_NODISCARD bool ort_endpoint__close(nng_socket socket);
 #endif /* ORT_ENDPOINT_INTERNAL_H */

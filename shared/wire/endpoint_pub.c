@@ -85,8 +85,7 @@ ort_pub_send(ort_pub *pub, const void *bytes, size_t n)
 void
 ort_pub_close(ort_pub *pub)
 {
-    if (pub != NULL) {
-        nng_close(pub->socket);
+    if (pub != NULL && ort_endpoint__close(pub->socket)) {
         free(pub->url);
         free(pub);
     }
@@ -168,8 +167,7 @@ ort_sub_stop(ort_sub *sub)
 void
 ort_sub_close(ort_sub *sub)
 {
-    if (sub != NULL) {
-        nng_close(sub->socket);
+    if (sub != NULL && ort_endpoint__close(sub->socket)) {
         nng_aio_free(sub->aio);
         free(sub);
     }

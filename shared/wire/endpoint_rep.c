@@ -211,7 +211,8 @@ ort_rep_close(ort_rep *rep)
         nng_aio_wait(rep->contexts[i].aio);
         nng_aio_free(rep->contexts[i].aio);
     }
-    nng_close(rep->socket);
-    free(rep->url);
-    free(rep);
+    if (ort_endpoint__close(rep->socket)) {
+        free(rep->url);
+        free(rep);
+    }
 }

@@ -49,8 +49,9 @@ ort_req_open(ort_req **out, const ort_req_options *options, ort_diag *diag)
                       : ort_endpoint__fail(diag, ORT_EIO, rv, "set up a socket");
     }
     if (err != ORT_OK) {
-        nng_close(req->socket);
-        free(req);
+        if (ort_endpoint__close(req->socket)) {
+            free(req);
+        }
         return err;
     }
     pthread_mutex_init(&req->lock, NULL);
@@ -211,7 +212,9 @@ ort_req_close(ort_req *req)
         pthread_cond_wait(&req->idle, &req->lock);
     }
     pthread_mutex_unlock(&req->lock);
-    nng_close(req->socket);
+    if (!ort_endpoint__close(req->socket)) {
+        return;
+    }
     pthread_cond_destroy(&req->idle);
     pthread_mutex_destroy(&req->lock);
     free(req);

@@ -20,7 +20,7 @@ hub_init(hub *h, bool tls)
     static unsigned serial;
     unsigned char fingerprint[ORT_TOKEN_CA_BYTES] = {0};
     char *csr = NULL;
-    *h = (hub){.hub_id = 0x4b, .generation = 1, .node = {0xa1}, .tls = tls};
+    *h = (hub){.hub_id = 0x4b, .generation = 1, .node = {0xa1}, .tls = tls, .cert_days = 365};
     pthread_mutex_init(&h->lock, NULL);
     ort_sign_key_new(&h->key);
     ort_secret_random(h->pepper, sizeof h->pepper);
@@ -109,8 +109,10 @@ answer_hello(hub *h, const ort_frame *ask, const void *bytes, size_t n, bool joi
         char *cert = NULL;
         ort_x509_node_name(h->node, name);
         if (h->ca != NULL && m.csr_pem != NULL &&
-            ort_x509_issue(h->ca, h->ca_key, m.csr_pem, name, 365, &cert, NULL) == ORT_OK) {
+            ort_x509_issue(h->ca, h->ca_key, m.csr_pem, name, h->cert_days, &cert, NULL) ==
+                ORT_OK) {
             r.cert_pem = cert;
+            h->issued++;
         }
         memcpy(r.pepper, h->pepper, sizeof r.pepper);
         strcpy(r.control_url, h->control_url);

@@ -38,6 +38,9 @@ typedef struct {
     char last_nack[ORT_MSG_TEXT_BYTES];
     uint64_t acked;
 
+    uint32_t cert_days; /* of the certificates it issues */
+    unsigned issued;
+
     /* Misbehaviour. */
     bool mute_hints;
     unsigned lose_fetches;   /* so many fetches get no table */

@@ -716,6 +716,37 @@ a_node_without_a_good_token_does_not_start(void **state)
     hub_fini(&h);
 }
 
+/* A certificate that ends soon is renewed by the hello of the next start, and the connection goes
+ * on with the new one; one that has long to go is not. */
+static void
+a_certificate_is_renewed_before_it_ends(void **state)
+{
+    (void)state;
+    hub h;
+    node n;
+    hub_init(&h, true);
+    h.cert_days = 20;
+    hub_up(&h);
+    node_init(&n);
+    node_up(&n, &h);
+    hub_wait_acked(&h, hub_change(&h, "{\"tenants\":{\"" T1 "\":" TENANT("active", "1") "}}"));
+    node_down(&n);
+    pthread_mutex_lock(&h.lock);
+    h.cert_days = 365;
+    const unsigned before = h.issued;
+    pthread_mutex_unlock(&h.lock);
+    for (unsigned i = 0; i < 2; i++) {
+        node_up(&n, &h);
+        hub_wait_acked(&h, hub_change(&h, "{\"tenants\":{\"" T1 "\":" TENANT("active", "2") "}}"));
+        pthread_mutex_lock(&h.lock);
+        assert_int_equal(h.issued, before + 1);
+        pthread_mutex_unlock(&h.lock);
+        node_down(&n);
+    }
+    node_fini(&n);
+    hub_fini(&h);
+}
+
 /* The hub comes up after the node, and forgets the node's incarnation while it runs. */
 static void
 a_node_waits_for_the_hub_and_greets_again_when_asked(void **state)
@@ -766,6 +797,7 @@ main(void)
         cmocka_unit_test(the_log_is_folded_and_read_back),
         cmocka_unit_test(a_foreign_hub_is_not_joined),
         cmocka_unit_test(a_node_without_a_good_token_does_not_start),
+        cmocka_unit_test(a_certificate_is_renewed_before_it_ends),
         cmocka_unit_test(a_node_waits_for_the_hub_and_greets_again_when_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
