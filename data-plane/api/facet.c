@@ -157,7 +157,9 @@ write_hits(counting *c, uint64_t limit)
     while (ort_map_next(c->by_raw, &at, &key, &len, &value)) {
         hits[n++] = value;
     }
-    qsort(hits, n, sizeof *hits, by_count);
+    if (n > 0) {
+        qsort(hits, n, sizeof *hits, by_count);
+    }
     ort_jw_object(w);
     ort_jw_key(w, "hits");
     ort_jw_array(w);
@@ -181,7 +183,7 @@ find_kind(dp_call *call, const char *key, size_t len, const char **out)
 {
     static const char *const kinds[] = {"keyword", "integer", "bool", "uuid"};
     dp_schema *schema = dp_collection_schema(call->collection);
-    char *name = strndup(key, len);
+    char *name = key != NULL ? strndup(key, len) : NULL;
     const ort_json fields = dp_schema_peek_fields(schema);
     const ort_json field = name != NULL ? ort_json_get(fields, name) : (ort_json){0};
 

@@ -137,6 +137,7 @@ gather(grouping *g, const dp_found_list *found)
         err = dp_collection_retrieve(g->call->collection, ids, found->count, true, deal_out, g,
                                      &g->call->diag);
     }
+    g->found = NULL;
     free(ids);
     return err;
 }
@@ -337,7 +338,7 @@ run_groups(dp_call *call, ort_err (*parse)(dp_plan **out, dp_call *call, ort_jso
         err = parse_lookup(call, ort_json_get(body, "with_lookup"), &from);
     }
     if (err == ORT_OK) {
-        g.groups = calloc(g.limit, sizeof *g.groups);
+        g.groups = calloc(g.limit + 1, sizeof *g.groups);
         err = g.groups != NULL ? find_groups(&g, plan) : ORT_ENOMEM;
     }
     if (err == ORT_OK) {

@@ -250,9 +250,13 @@ write_found(void *ctx, size_t query, const dp_schema *schema, const dp_point_vie
 ort_err
 dp_plan__write_points(dp_call *call, const dp_show *show, const dp_found *found, size_t count)
 {
+    if (count == 0) {
+        ort_jw_array(&call->w);
+        ort_jw_array_end(&call->w);
+        return ORT_OK;
+    }
     shown_list list = {.call = call, .show = show, .at = found, .end = found + count};
-    ort_point_id *ids = calloc(count + 1, sizeof *ids);
-
+    ort_point_id *ids = calloc(count, sizeof *ids);
     if (ids == NULL) {
         return ORT_ENOMEM;
     }
@@ -260,11 +264,9 @@ dp_plan__write_points(dp_call *call, const dp_show *show, const dp_found *found,
         ids[i] = found[i].id;
     }
     ort_jw_array(&call->w);
-    const ort_err err = count == 0
-                            ? ORT_OK
-                            : dp_collection_retrieve(call->collection, ids, count,
-                                                     dp_payload_selector_wants(&show->payload),
-                                                     write_found, &list, &call->diag);
+    const ort_err err = dp_collection_retrieve(call->collection, ids, count,
+                                               dp_payload_selector_wants(&show->payload),
+                                               write_found, &list, &call->diag);
     ort_jw_array_end(&call->w);
     free(ids);
     return err;
@@ -292,7 +294,9 @@ dp_plan_answer(dp_call *call, dp_plan *plan, bool in_object)
             ort_jw_object(&call->w);
             ort_jw_key(&call->w, "points");
         }
-        err = dp_plan__write_points(call, &plan->root.ask.show, found.items + from, count);
+        /* An empty list has no items to point behind. */
+        err = dp_plan__write_points(call, &plan->root.ask.show,
+                                    count > 0 ? found.items + from : NULL, count);
         if (in_object) {
             ort_jw_object_end(&call->w);
         }
