@@ -295,6 +295,7 @@ insert(dp_hnsw *graph, uint32_t slot)
             }
             join(graph, s, slot, level);
             atomic_fetch_add_explicit(&graph->live, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&graph->joined, 1, memory_order_relaxed);
         }
         dp_scratch_give(s);
     }

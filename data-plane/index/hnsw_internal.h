@@ -72,6 +72,8 @@ struct dp_hnsw {
     _Atomic(uint32_t) dead;
     _Atomic(uint32_t) inexact; /* 1: there was a row whose codes are not exact */
 
+    _Atomic(uint32_t) joined; /* since it was last seen to that all can be reached */
+
     /* How far a walk looks beyond its k-th nearest, by ef; see hnsw_stop.c. 0: not learnt. */
     _Atomic(float) stop[DP_STOP_STEPS];
     _Atomic(uint32_t) stop_learnt_at; /* live nodes when it was learnt */
@@ -251,6 +253,7 @@ uint32_t dp_hnsw__flood(const dp_hnsw *graph, uint8_t *seen, uint32_t *stack);
 /* dp_hnsw_repair() for who holds the gate alone. */
 ORT_NODISCARD ort_err dp_hnsw__repair(dp_hnsw *graph);
 
-/* Takes the gate alone and gives a link to every live node that no walk can meet. */
+/* When enough nodes have joined since the last time: takes the gate alone and gives a link to every
+ * live node that no walk can meet. */
 ORT_NODISCARD ort_err dp_hnsw__reconnect(dp_hnsw *graph);
 #endif /* DP_HNSW_INTERNAL_H */

@@ -10,6 +10,7 @@
 /* A list of the lowest level and the lists of all it names. */
 #define OFFER_MAX (DP_HNSW_M_MAX * 2)
 #define RECONNECT_ROUNDS 4
+#define RECONNECT_PART 8 /* after a build, once this part of the nodes is new */
 
 static bool
 is_linkable(const dp_hnsw *graph, uint32_t slot)
@@ -291,8 +292,14 @@ dp_hnsw__reconnect(dp_hnsw *graph)
     dp_scratch *s;
     ort_err err;
 
+    /* It reads the whole graph: builds in slices must not do so for each slice. */
+    if (atomic_load_explicit(&graph->joined, memory_order_relaxed) <
+        atomic_load_explicit(&graph->live, memory_order_relaxed) / RECONNECT_PART) {
+        return ORT_OK;
+    }
     pthread_rwlock_wrlock(&graph->gate);
     slot_end = atomic_load_explicit(&graph->slot_end, memory_order_acquire);
+    atomic_store_explicit(&graph->joined, 0, memory_order_relaxed);
     err = dp_scratch_take(&s, graph, slot_end, graph->rows->dim);
     if (err == ORT_OK) {
         err = reconnect(graph, s, slot_end);
