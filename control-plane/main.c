@@ -134,21 +134,40 @@ write_token_file(const char *path, const char *token, ort_diag *diag)
 
 /* The file first, then standard output: who reads the token there may look for the file at once. */
 static ort_err
+show_token(control *c, const char *what, const char *token, ort_diag *diag)
+{
+    ort_diag file_diag = {0};
+    const char *path = c->config.admin.bootstrap_token_file;
+    if (path[0] != '\0' && write_token_file(path, token, &file_diag) != ORT_OK) {
+        /* It is on standard output still; failing now would lose it. */
+        ORT_LOG_ERROR(&log_, "bootstrap.file_failed", "detail=%s", file_diag.text);
+    }
+    printf("%s, shown only now:\n%s\n", what, token);
+    return fflush(stdout) == 0 ? ORT_OK : ort_fail_errno(diag, ORT_EIO, "print the operator token");
+}
+
+/* Who lost every operator token puts this file into the data directory and starts again. */
+#define RECOVER "make-operator-token"
+
+static ort_err
 bootstrap(control *c, ort_diag *diag)
 {
     char token[ORT_TOKEN_TEXT_BYTES] = "";
     ort_err err = cp_admin_bootstrap(c->tenancy, token, diag);
 
     if (err == ORT_OK && token[0] != '\0') {
-        ort_diag file_diag = {0};
-        const char *path = c->config.admin.bootstrap_token_file;
-        if (path[0] != '\0' && write_token_file(path, token, &file_diag) != ORT_OK) {
-            /* It is on standard output still; failing now would lose it. */
-            ORT_LOG_ERROR(&log_, "bootstrap.file_failed", "detail=%s", file_diag.text);
+        err = show_token(c, "This hub's first operator token", token, diag);
+    } else if (err == ORT_OK && faccessat(c->dir_fd, RECOVER, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        /* Removed first: a start that fails later must not make one token after another. */
+        if (unlinkat(c->dir_fd, RECOVER, 0) != 0) {
+            err = ort_fail_errno(diag, ORT_EIO, "remove " RECOVER);
         }
-        printf("This hub's first operator token, shown only now:\n%s\n", token);
-        if (fflush(stdout) != 0) {
-            err = ort_fail_errno(diag, ORT_EIO, "print the first operator token");
+        if (err == ORT_OK) {
+            err = cp_admin_recover(c->tenancy, token, diag);
+        }
+        if (err == ORT_OK) {
+            ORT_LOG_WARN(&log_, "operator-token.recovered", "file=" RECOVER);
+            err = show_token(c, "A new operator token", token, diag);
         }
     }
     ort_secret_wipe(token, sizeof token);

@@ -53,6 +53,24 @@ cp_admin_bootstrap(cp_tenancy *tenancy, char token_out[ORT_TOKEN_TEXT_BYTES], or
     return err;
 }
 
+ort_err
+cp_admin_recover(cp_tenancy *tenancy, char token_out[ORT_TOKEN_TEXT_BYTES], ort_diag *diag)
+{
+    cp_tx *tx;
+    cp_admin_token row = {.name = "recovery", .role = CP_ROLE_OPERATOR};
+    token_out[0] = '\0';
+    ort_err err = cp_store_begin(tenancy->o.store, &cp_author_system, &tx, diag);
+    if (err != ORT_OK) {
+        return err;
+    }
+    err = put_new(tenancy, tx, "system", &row, token_out, diag);
+    err = cp_tenancy__end(tx, err, &(cp_change){.op = "admin.recover"}, NULL, diag);
+    if (err != ORT_OK) {
+        ort_secret_wipe(token_out, ORT_TOKEN_TEXT_BYTES);
+    }
+    return err;
+}
+
 static ort_err
 unknown(ort_diag *diag)
 {

@@ -21,6 +21,11 @@ typedef struct {
 ORT_NODISCARD ort_err cp_admin_bootstrap(cp_tenancy *tenancy, char token_out[ORT_TOKEN_TEXT_BYTES],
                                          ort_diag *diag);
 
+/* A further operator token for who lost all of them and can write to the data directory (which is
+ * more than any token gives). token_out is shown once. Op admin.recover. */
+ORT_NODISCARD ort_err cp_admin_recover(cp_tenancy *tenancy, char token_out[ORT_TOKEN_TEXT_BYTES],
+                                       ort_diag *diag);
+
 /* ORT_EAUTH: not a live token; the message is the same whatever is wrong with it, and so is the
  * time taken. */
 ORT_NODISCARD ort_err cp_admin_authenticate(cp_tenancy *tenancy, const char *text, size_t len,

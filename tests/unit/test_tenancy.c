@@ -686,6 +686,23 @@ the_answer_is_kept_with_the_change(void **state)
     cp_tx_end(tx);
 }
 
+/* Who can write to the data directory is never locked out, and the audit shows it. */
+static void
+a_lost_operator_token_is_replaced(void **state)
+{
+    (void)state;
+    char first[ORT_TOKEN_TEXT_BYTES], again[ORT_TOKEN_TEXT_BYTES];
+    cp_admin who;
+    assert_int_equal(cp_admin_bootstrap(h.t, first, &diag), ORT_OK);
+    assert_int_equal(cp_admin_bootstrap(h.t, again, &diag), ORT_OK);
+    assert_string_equal(again, "");
+    assert_int_equal(cp_admin_recover(h.t, again, &diag), ORT_OK);
+    assert_int_equal(cp_admin_authenticate(h.t, again, strlen(again), &who, &diag), ORT_OK);
+    assert_int_equal(who.role, CP_ROLE_OPERATOR);
+    assert_string_equal(who.name, "recovery");
+    assert_int_equal(cp_admin_authenticate(h.t, first, strlen(first), &who, &diag), ORT_OK);
+}
+
 /* `orthant audit verify` on a file, also beside a running hub. */
 static void
 a_file_is_verified_beside_the_running_hub(void **state)
@@ -721,6 +738,7 @@ main(void)
         cmocka_unit_test_setup_teardown(a_node_with_tenants_is_removed_only_when_told, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(the_answer_is_kept_with_the_change, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_operator_token_is_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_is_verified_beside_the_running_hub, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
