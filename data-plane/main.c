@@ -98,14 +98,26 @@ start_forwarding(dp_node_process *node)
     ort_tls tls = {0};
     ort_diag diag = {{0}};
 
-    if (!listens || (node->forward_server != NULL && atomic_load(&node->forward) != NULL)) {
+    if (!listens || (!plain && dp_agent_tls(atomic_load(&node->agent), &tls) != ORT_OK)) {
         return;
     }
-    if (!plain && dp_agent_tls(atomic_load(&node->agent), &tls) != ORT_OK) {
+    dp_forward *running = atomic_load(&node->forward);
+    const bool renewed = running != NULL && tls.cert_pem != node->forward_cert;
+    if (node->forward_server != NULL && running != NULL && !renewed) {
         return;
     }
     ort_err err = ORT_OK;
-    if (node->forward_server == NULL) {
+    if (renewed) {
+        /* The agent keeps a renewed certificate's text at another address. What comes in while the
+         * listener is made anew is asked again by the other side. */
+        err = dp_forward_set_tls(running, &tls);
+        if (err == ORT_OK) {
+            dp_forward_server_close(node->forward_server);
+            node->forward_server = NULL;
+            node->forward_cert = tls.cert_pem;
+        }
+    }
+    if (err == ORT_OK && node->forward_server == NULL) {
         const dp_forward_server_options options = {
             .url = node->config.forward.listen,
             .tls = plain ? NULL : &tls,
@@ -115,7 +127,7 @@ start_forwarding(dp_node_process *node)
         };
         err = dp_forward_server_open(&node->forward_server, &options, &diag);
     }
-    if (err == ORT_OK) {
+    if (err == ORT_OK && running == NULL) {
         const dp_forward_options options = {
             .tls = plain ? NULL : &tls,
             .plain_ok = plain,
@@ -123,6 +135,7 @@ start_forwarding(dp_node_process *node)
         };
         dp_forward *forward = NULL;
         err = dp_forward_new(&forward, &options, &diag);
+        node->forward_cert = tls.cert_pem;
         atomic_store(&node->forward, forward);
     }
     if (err != ORT_OK) {

@@ -26,6 +26,7 @@ typedef struct {
     dp_agent *_Atomic agent;
     _Atomic(dp_forward *) forward;
     dp_forward_server *forward_server;
+    const char *forward_cert; /* the certificate both use; the agent's; NULL: none */
 
     ort_process_last load_last; /* of heartbeats; the agent's thread alone */
     atomic_bool table_changed;  /* set by the agent, answered by the main thread */

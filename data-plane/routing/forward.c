@@ -53,6 +53,19 @@ peer_free(void *value)
     }
 }
 
+/* Gives a place on a connection back; who leaves a retired one last closes it. */
+static void
+leave_peer(dp_forward *f, peer *p)
+{
+    pthread_mutex_lock(&f->lock);
+    p->in_flight--;
+    const bool last = p->retired && p->in_flight == 0;
+    pthread_mutex_unlock(&f->lock);
+    if (last) {
+        peer_free(p);
+    }
+}
+
 static bool
 copy(char **to, const char *from)
 {
@@ -110,6 +123,47 @@ dp_forward_free(dp_forward *f)
     ort_pem_free(f->cert_pem);
     ort_pem_free(f->key_pem);
     free(f);
+}
+
+ort_err
+dp_forward_set_tls(dp_forward *f, const ort_tls *tls)
+{
+    char *pems[3] = {NULL};
+    ort_map *fresh = NULL;
+    size_t at = 0, len;
+    const void *key;
+    void *value;
+    if (!copy(&pems[0], tls->ca_pem) || !copy(&pems[1], tls->cert_pem) ||
+        !copy(&pems[2], tls->key_pem) || ort_map_new(&fresh) != ORT_OK) {
+        for (int i = 0; i < 3; i++) {
+            ort_pem_free(pems[i]);
+        }
+        return ORT_ENOMEM;
+    }
+    char **const mine[3] = {&f->ca_pem, &f->cert_pem, &f->key_pem};
+    pthread_mutex_lock(&f->lock);
+    ort_map *old = f->peers;
+    f->peers = fresh;
+    for (int i = 0; i < 3; i++) {
+        char *before = *mine[i];
+        *mine[i] = pems[i];
+        pems[i] = before;
+    }
+    while (ort_map_next(old, &at, &key, &len, &value)) {
+        peer *p = value;
+        p->retired = true;
+        p->in_flight++; /* ours, until leave_peer() below: it frees those that are idle */
+    }
+    pthread_mutex_unlock(&f->lock);
+    at = 0;
+    while (ort_map_next(old, &at, &key, &len, &value)) {
+        leave_peer(f, value);
+    }
+    ort_map_free(old, NULL);
+    for (int i = 0; i < 3; i++) {
+        ort_pem_free(pems[i]);
+    }
+    return ORT_OK;
 }
 
 /* `lock` is held. Opening does not wait for the network. */
@@ -183,16 +237,10 @@ enter(dp_forward *f, const dp_node *node, uint64_t *sequence, ort_err *err_out, 
 static void
 leave(dp_forward *f, peer *p, bool failed)
 {
+    leave_peer(f, p);
     pthread_mutex_lock(&f->lock);
     f->stats.sent_total++;
     f->stats.failed_total += failed;
-    p->in_flight--;
-    const bool last = p->retired && p->in_flight == 0;
-    pthread_mutex_unlock(&f->lock);
-    if (last) {
-        peer_free(p);
-    }
-    pthread_mutex_lock(&f->lock);
     if (--f->stats.in_flight == 0) {
         pthread_cond_broadcast(&f->idle);
     }

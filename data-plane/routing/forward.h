@@ -27,6 +27,10 @@ ORT_NODISCARD ort_err dp_forward_new(dp_forward **out, const dp_forward_options 
                                      ort_diag *diag);
 void dp_forward_free(dp_forward *forward); /* waits for those in flight */
 
+/* Uses another certificate from now on: forwards in flight end on the connections they have, later
+ * ones make new ones. From any thread. ORT_ENOMEM: everything is as it was. */
+ORT_NODISCARD ort_err dp_forward_set_tls(dp_forward *forward, const ort_tls *tls);
+
 /* Sends request to node and gives its answer; ort_forward_reply_fini() on success. request->hops is
  * what it came with (0 from a client); the reply's memory is its own.
  *

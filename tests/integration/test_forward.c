@@ -253,6 +253,7 @@ a_request_for_one_node_is_not_given_to_another(void **state)
 {
     (void)state;
     char *ca = NULL, *ca_key = NULL, *key[2] = {NULL}, *cert[2] = {NULL};
+    char *again_key = NULL, *again_cert = NULL;
     dp_forward *f = NULL;
     ort_forward_reply r;
     ort_forward_request m = some_request;
@@ -269,9 +270,17 @@ a_request_for_one_node_is_not_given_to_another(void **state)
     atomic_store(&calls, 0);
     assert_int_equal(dp_forward_call(f, &right, &m, &r, NULL), ORT_OK);
     ort_forward_reply_fini(&r);
+    /* A renewed certificate: the next forward uses it, on a new connection. */
+    issue(ca, ca_key, (ort_node_id){1}, &again_key, &again_cert);
+    const ort_tls renewed = {.ca_pem = ca, .cert_pem = again_cert, .key_pem = again_key};
+    assert_int_equal(dp_forward_set_tls(f, &renewed), ORT_OK);
+    assert_int_equal(dp_forward_call(f, &right, &m, &r, NULL), ORT_OK);
+    ort_forward_reply_fini(&r);
     m.timeout_ms = 100;
     assert_int_not_equal(dp_forward_call(f, &wrong, &m, &r, NULL), ORT_OK);
-    assert_int_equal(atomic_load(&calls), 1);
+    assert_int_equal(atomic_load(&calls), 2);
+    ort_pem_free(again_key);
+    ort_pem_free(again_cert);
     dp_forward_free(f);
     dp_forward_server_close(s);
     for (int i = 0; i < 2; i++) {
