@@ -127,22 +127,3 @@ dp_matcher__count(dp_matcher *m, uint64_t *out)
     }
     return each_match(m, keep_count, out);
 }
-
-/* A sample of slots at even distances. None of it matching still leaves room for a few elsewhere.
- */
-float
-dp_matcher__share(dp_matcher *m)
-{
-    enum { SAMPLE = 256 };
-    const uint32_t end = dp_points_slot_end(m->reader->points);
-    uint32_t asked = 0, yes = 0;
-    for (uint32_t i = 0; i < SAMPLE && end > 0; i++) {
-        const uint32_t from = (uint32_t)((uint64_t)end * i / SAMPLE);
-        const uint32_t slot = dp_points_next_live(m->reader->points, from);
-        if (slot != DP_SLOT_NONE) {
-            asked++;
-            yes += dp_matcher__matches(m, slot);
-        }
-    }
-    return asked == 0 ? 1.0f : ((float)yes + 0.5f) / ((float)asked + 0.5f);
-}

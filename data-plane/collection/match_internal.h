@@ -20,7 +20,5 @@ bool dp_matcher__matches(dp_matcher *m, uint32_t slot); /* of a live point */
 /* The live slots that match, in no particular order: in memory for the caller to free(). */
 ort_err dp_matcher__collect(dp_matcher *m, uint32_t **slots_out, size_t *count_out);
 
-/* How many match, and an estimate from a sample: their share of the live points, above 0. */
 ort_err dp_matcher__count(dp_matcher *m, uint64_t *out);
-float dp_matcher__share(dp_matcher *m);
 #endif /* DP_MATCH_INTERNAL_H */

@@ -1,6 +1,7 @@
 /* Searches. A query is planned by what is cheapest and still right:
  *
  *   the filter names ids, or lets few points through   measure those points
+ *   another filter                                     as below, with its verdicts as bits
  *   no graph, or `exact`                               scan all rows; several such together by BLAS
  *   a graph                                            walk it, scan the tail behind it, merge
  *
@@ -8,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collection/allowed_internal.h"
 #include "collection/match_internal.h"
 #include "collection/query_internal.h"
 #include "collection/vector_internal.h"
 #include "collection/view_internal.h"
 
-/* A filter that lets fewer through is answered from the list of those. Listing asks the filter
- * about every live point, a walk about the points it meets: a few thousand, divided by the share
- * that matches. So the two cost the same when about this many match, and a list is exact. */
+/* Where a filter lets no more through, all of those are measured: as quick as a walk that has to
+ * look past the others, and exact. */
 #define FEW_MATCHES 4096u
 
 #define BATCH_HITS_MAX (1u << 20) /* of one matrix product's answers */
@@ -335,17 +336,72 @@ walk(search *q, dp_slot_filter *filter)
     return err;
 }
 
+/* Measures all that the filter lets through; the vector may be missing in some. */
+static ort_err
+measure_allowed(search *q, const dp_allowed *allowed, size_t count)
+{
+    uint32_t *slots = malloc((count + 1) * sizeof *slots);
+    if (slots == NULL) {
+        return no_memory(q->diag);
+    }
+    const size_t n = dp_allowed__list(allowed, q->s->points, slots, count);
+    size_t with = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (dp_points_has(q->reader, q->column, slots[i])) {
+            slots[with++] = slots[i];
+        }
+    }
+    const ort_err err = measure(q, slots, with);
+    free(slots);
+    return err;
+}
+
+/* With a filter that is not a list of ids. */
+static ort_err
+find_filtered(search *q, dp_matcher *m)
+{
+    const dp_derived *d = &q->s->derived[q->column];
+    const uint32_t end = dp_points_slot_end(q->s->points);
+    const uint64_t live = dp_points_live_count(q->s->points);
+    dp_allowed *allowed;
+    ort_err err = dp_allowed__get(&allowed, q->s->allowed, m);
+    if (err != ORT_OK) {
+        return err;
+    }
+    const uint64_t count = dp_allowed__count(allowed, q->s->points);
+    if (count <= FEW_MATCHES) {
+        err = measure_allowed(q, allowed, (size_t)count);
+        dp_allowed__unref(allowed);
+        return err;
+    }
+    m->filter = NULL; /* from here on the bits answer for it */
+    dp_slot_filter filter = slot_filter_of(q, m);
+    filter.allowed = allowed->set;
+    filter.selectivity = count < live ? (float)count / (float)live : 1;
+    const bool walks = d->graph != NULL && !q->ask->exact;
+    if (walks) {
+        err = walk(q, &filter);
+    }
+    if (!walks || (err == ORT_OK && q->count < q->k && !q->ask->indexed_only)) {
+        err = scan(q, &filter, 0, end, q->hits, &q->count);
+    }
+    dp_allowed__unref(allowed);
+    return err != ORT_OK ? err : m->err;
+}
+
 static ort_err
 find_dense(search *q)
 {
     dp_matcher m = matcher_of(q);
     const dp_derived *d = &q->s->derived[q->column];
     const uint32_t end = dp_points_slot_end(q->s->points);
-    const bool filtered = !dp_filter_is_empty(q->ask->filter);
     const ort_point_id *ids;
     size_t id_count;
     if (dp_filter_peek_ids(q->ask->filter, &ids, &id_count)) {
         return measure_matches(q, &m);
+    }
+    if (!dp_filter_is_empty(q->ask->filter)) {
+        return find_filtered(q, &m);
     }
     dp_slot_filter filter = slot_filter_of(q, &m);
     ort_err err;
@@ -353,18 +409,7 @@ find_dense(search *q)
         err = scan(q, &filter, 0, end, q->hits, &q->count);
         return err != ORT_OK ? err : m.err;
     }
-    if (filtered) {
-        filter.selectivity = dp_matcher__share(&m);
-        const double matches =
-            (double)filter.selectivity * (double)dp_points_live_count(q->s->points);
-        if (matches < FEW_MATCHES) {
-            return measure_matches(q, &m);
-        }
-    }
     err = walk(q, &filter);
-    if (err == ORT_OK && filtered && q->count < q->k && !q->ask->indexed_only) {
-        err = scan(q, &filter, 0, end, q->hits, &q->count);
-    }
     return err != ORT_OK ? err : m.err;
 }
 

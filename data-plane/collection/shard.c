@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "collection/shard_internal.h"
+#include "collection/allowed_internal.h"
 
 #define CLOSE_FOLD_BYTES (256u << 10) /* of log: less is replayed faster than it is folded */
 
@@ -155,6 +155,10 @@ shard_free(dp_shard *s)
     }
     dp_log_close(s->log);
     dp_points_close(s->points);
+    if (s->allowed != NULL) {
+        dp_allowed__cache_fini(s->allowed);
+        free(s->allowed);
+    }
     free(s->derived);
     free(s->dead);
     dp_schema_unref(s->schema);
@@ -193,10 +197,14 @@ dp_shard__open(dp_shard **out, int data_dir, int index_dir, const dp_collection_
     s->index_dir = index_dir >= 0 ? fcntl(index_dir, F_DUPFD_CLOEXEC, 0) : -1;
     s->derived_count = dp_schema_vector_count(s->schema);
     s->derived = calloc((size_t)s->derived_count + 1, sizeof *s->derived);
+    s->allowed = malloc(sizeof *s->allowed);
+    if (s->allowed != NULL) {
+        dp_allowed__cache_init(s->allowed);
+    }
     ort_err err = ORT_OK;
     if (s->data_dir < 0) {
         err = ort_fail_errno(diag, ORT_EIO, "duplicate a directory");
-    } else if (s->derived == NULL) {
+    } else if (s->derived == NULL || s->allowed == NULL) {
         err = ort_fail(diag, ORT_ENOMEM, "out of memory");
     } else {
         err = open_files(s, diag);

@@ -57,6 +57,8 @@ typedef struct dp_write {
     ort_diag diag;
 } dp_write;
 
+typedef struct dp_allowed_cache dp_allowed_cache;
+
 typedef struct {
     dp_schema *schema; /* view */
     ort_tenant_id tenant;
@@ -70,6 +72,7 @@ typedef struct {
     dp_points *points;
     dp_derived *derived; /* one for each vector of the schema; the array never moves */
     uint32_t derived_count;
+    dp_allowed_cache *allowed; /* locks itself, within view */
 
     pthread_mutex_t order;
 
