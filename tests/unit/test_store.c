@@ -1216,6 +1216,9 @@ writers_take_turns_and_readers_see_whole_versions(void **state)
     static unsigned char taken[WRITERS * CHANGES + 2];
     uint64_t told = 0, committed = 0;
     memset(taken, 0, sizeof taken);
+    /* A machine that builds beside this may take seconds for an fsync. */
+    cp_store_close(f->store);
+    OK(cp_store_open(&f->store, &(cp_store_options){.path = f->path, .wait_ms = 300000}, &diag));
     cp_store_on_change(f->store, note_version, &told);
     for (uint64_t i = 0; i < WRITERS; i++) {
         writers[i] = (writer){.f = f, .who = i + 1};
@@ -1241,7 +1244,7 @@ writers_take_turns_and_readers_see_whole_versions(void **state)
     cp_store_stats_get(f->store, &stats);
     assert_int_equal(stats.version, 1 + committed);
     assert_int_equal(told, committed);
-    assert_int_equal(stats.changes_total, 1 + committed); /* with the first start */
+    assert_int_equal(stats.changes_total, committed);
     assert_true(stats.file_bytes > 0);
     const cp_oplog_verdict verdict = verify(f);
     assert_true(verdict.intact);
