@@ -95,7 +95,7 @@ static ort_err
 find_tenant(cp_call *call, const char *text, ort_tenant_id *out)
 {
     cp_tx *tx = NULL;
-    cp_tenant tenant;
+    cp_tenant tenant = {0};
     ort_err err = cp_store_begin_read(call->api->options.store, &tx, &call->diag);
 
     if (err == ORT_OK) {

@@ -197,11 +197,11 @@ ort_err
 cp_api_new(cp_api **out, const cp_api_options *options, ort_diag *diag)
 {
     cp_api *api = calloc(1, sizeof *api);
-    ort_err err = api != NULL ? ORT_OK : ORT_ENOMEM;
+    ort_err err = ORT_OK;
 
     *out = NULL;
-    if (err != ORT_OK) {
-        return err;
+    if (api == NULL) {
+        return ORT_ENOMEM;
     }
     api->options = *options;
     ort_http_options http = options->http;

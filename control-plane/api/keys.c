@@ -302,7 +302,8 @@ write_acks(ort_jw *w, const revocation *r)
             ort_jw_null(w);
         } else {
             uint64_t ns = ack->mono_ns > r->begin_ns ? ack->mono_ns - r->begin_ns : 0;
-            ort_jw_f64(w, (double)(ns / 1000u) / 1000.0);
+            uint64_t us = ns / 1000u; /* whole microseconds: three decimals of a millisecond */
+            ort_jw_f64(w, (double)us / 1000.0);
         }
         ort_jw_object_end(w);
     }

@@ -551,11 +551,11 @@ ort_err
 cp_feed_start(cp_feed **out, const cp_feed_options *options, ort_diag *diag)
 {
     cp_feed *feed = calloc(1, sizeof *feed);
-    ort_err err = feed != NULL ? ORT_OK : ORT_ENOMEM;
+    ort_err err = ORT_OK;
 
     *out = NULL;
-    if (err != ORT_OK) {
-        return err;
+    if (feed == NULL) {
+        return ORT_ENOMEM;
     }
     feed->options = *options;
     if (feed->options.coalesce_ms == 0) {

@@ -126,7 +126,7 @@ rename_alias(dp_tenant *t, dp_alias_list *list, ort_json action, ort_diag *diag)
 {
     const char *from = NULL, *to = NULL;
     size_t from_len = 0, to_len = 0;
-    ort_collection_id id;
+    ort_collection_id id = {0};
     ort_err err = member(action, "old_alias_name", &from, &from_len, diag);
     if (err == ORT_OK) {
         err = member(action, "new_alias_name", &to, &to_len, diag);
