@@ -70,6 +70,7 @@ pack(fleet_node *node, parcel *p)
     if (p->reports == NULL || ort_map_new(&fresh_usage) != ORT_OK ||
         ort_map_new(&fresh_keys) != ORT_OK) {
         free(p->reports);
+        *p = (parcel){0}; /* whoever packs also calls parcel_fini() */
         if (fresh_usage != NULL) {
             ort_map_free(fresh_usage, NULL);
         }
