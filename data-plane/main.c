@@ -207,6 +207,7 @@ start_storage(dp_node_process *node, ort_diag *diag)
     const dp_tenants_config tenants = {
         .collection = {.workers = node->workers},
         .memory_budget_bytes = memory / 10 * 7, /* the rest is for requests and the heap's slack */
+        .open_max = node->config.limits.collections_open,
         .idle_close_ms = (uint64_t)node->config.limits.tenant_idle_s * 1000,
     };
     err = dp_tenants_open(&node->tenants, node->data_fd, &tenants, diag);

@@ -20,6 +20,7 @@ typedef struct dp_tenant dp_tenant;
 typedef struct {
     dp_collection_env collection;
     uint64_t memory_budget_bytes; /* of open collections; the idlest are closed over it; 0 = none */
+    uint32_t open_max;            /* open collections; likewise */
     uint64_t idle_close_ms;       /* a collection unused for so long is closed; 0 = never */
 } dp_tenants_config;
 

@@ -121,6 +121,17 @@ weigh(dp_tenant *const *list, size_t count, uint64_t *oldest_ms, uint32_t *open)
     return bytes;
 }
 
+/* Whether open collections take more memory, or are more, than they may. */
+static bool
+is_over(const dp_tenants *all, dp_tenant *const *list, size_t count, uint64_t *oldest_ms)
+{
+    uint32_t open;
+    const uint64_t bytes = weigh(list, count, oldest_ms, &open);
+    const dp_tenants_config *c = &all->config;
+    return (c->memory_budget_bytes > 0 && bytes > c->memory_budget_bytes) ||
+           (c->open_max > 0 && open > c->open_max);
+}
+
 static void
 close_idle(dp_tenants *all)
 {
@@ -130,11 +141,8 @@ close_idle(dp_tenants *all)
     for (size_t i = 0; age > 0 && now > age && i < count; i++) {
         (void)dp_tenant__close_idle(list[i], now - age);
     }
-    /* Over budget: the idlest first, a generation at a time. */
-    const uint64_t budget = all->config.memory_budget_bytes;
-    uint64_t oldest;
-    uint32_t open;
-    while (budget > 0 && weigh(list, count, &oldest, &open) > budget && oldest != UINT64_MAX) {
+    /* Over a bound: the idlest first, a generation at a time. */
+    for (uint64_t oldest; is_over(all, list, count, &oldest) && oldest != UINT64_MAX;) {
         uint32_t closed = 0;
         for (size_t i = 0; i < count; i++) {
             closed += dp_tenant__close_idle(list[i], oldest + 1);

@@ -35,8 +35,6 @@ typedef struct {
         ort_config_strings urls;    /* NNG URLs for hello, heartbeat, fetch */
         ort_config_strings publish; /* NNG URLs for table pushes, same order */
         char *join_token_file;      /* file with the one-time token; "" once joined */
-        char *ca_file;              /* PEM of the hub's authority; "" = what hello brought */
-        char *server_name;          /* name in the hub's certificate */
         bool allow_plain;           /* plain tcp:// off loopback */
         uint32_t heartbeat_ms;      /* between heartbeats */
     } hub;
