@@ -21,6 +21,9 @@
 #define ZERO_STEP_MIN (UINT64_C(16) << 10)
 #define ZERO_STEP_MAX (UINT64_C(1) << 20)
 
+/* A large group pays for its own journal commit, and would write twice as much. */
+#define ZERO_GROUP_MAX (64u << 10)
+
 static const unsigned char ZEROS[ZERO_STEP_MIN];
 
 static dp_log_file *
@@ -177,7 +180,10 @@ write_group(dp_log *log, uint64_t *end_out, bool *clean_out, ort_diag *diag)
         return err;
     }
     if (end > log->zero_end) {
-        write_zeros(log, end);
+        log->zero_end = end;
+        if (group->len <= ZERO_GROUP_MAX) {
+            write_zeros(log, end);
+        }
     }
     dp_io_point("log.written");
     const uint64_t began_ns = ort_mono_ns();
