@@ -16,6 +16,13 @@
 /* Segments below this are always merged: what a small shard has stays in one file. */
 #define MERGE_BYTES (UINT64_C(4) << 20)
 
+/* A dead chunk on its way out. Readers that came before its points died may know its slots, and
+ * find it through the directory: it leaves that when they are gone. */
+typedef struct {
+    dp_points *points;
+    uint32_t index;
+} leaving;
+
 struct dp_checkpoint {
     dp_points *points;
     dp_log_mark mark;
@@ -29,7 +36,8 @@ struct dp_checkpoint {
     uint32_t chunk_count;
     uint32_t *dropped; /* dead, and needed by nobody */
     uint32_t dropped_count;
-    bool *merged; /* [segments of now]: goes into the new one, or away */
+    leaving **leaving; /* [dropped_count]: handed over at the end */
+    bool *merged;      /* [segments of now]: goes into the new one, or away */
     dp_segment *fresh;
     dp_segment_list *list; /* of afterwards */
     dp_chunk **ready;      /* [chunk_count]: mapped, to be published */
@@ -193,10 +201,12 @@ plan(dp_checkpoint *c, const dp_checkpoint_options *options, const dp_segment_li
     if (chunk_end > 0) {
         err = dp_points__owner_reserve(p, chunk_end - 1, diag);
     }
+    dp_reader reader; /* so that no chunk is freed while it is looked at */
+    dp_reader_init(&reader, p);
     for (uint32_t i = 0; err == ORT_OK && i < chunk_end; i++) {
         const dp_chunk *chunk = dp_points__chunk(p, i);
         fate[i] = KEEP;
-        if (chunk == NULL) {
+        if (chunk == NULL || chunk->dropped) {
             continue;
         }
         if (is_full(c, i) && chunk_is_dead(c, i) &&
@@ -208,6 +218,7 @@ plan(dp_checkpoint *c, const dp_checkpoint_options *options, const dp_segment_li
             fate[i] = WRITE; /* not in a segment, or not with all its slots */
         }
     }
+    dp_reader_fini(&reader);
     if (err == ORT_OK) {
         choose_merges(c, list, fate, chunk_end, options->merge_all);
     }
@@ -220,6 +231,16 @@ plan(dp_checkpoint *c, const dp_checkpoint_options *options, const dp_segment_li
         }
     }
     free(fate);
+    c->leaving = calloc(c->dropped_count + 1u, sizeof(leaving *));
+    for (uint32_t i = 0; err == ORT_OK && i < c->dropped_count; i++) {
+        leaving *out = c->leaving != NULL ? malloc(sizeof *out) : NULL;
+        if (out == NULL) {
+            err = ort_fail(diag, ORT_ENOMEM, "a checkpoint's plan");
+            break;
+        }
+        *out = (leaving){.points = p, .index = c->dropped[i]};
+        c->leaving[i] = out;
+    }
     return err;
 }
 
@@ -350,6 +371,20 @@ list_free(void *list)
 }
 
 static void
+leave(void *what)
+{
+    leaving *l = what;
+    dp_points *p = l->points;
+    dp_chunk *chunk = dp_points__chunk(p, l->index);
+    for (uint32_t i = 0; i < p->layout.dense_count; i++) {
+        atomic_store_explicit(&p->rows[i][l->index], NULL, memory_order_release);
+    }
+    atomic_store_explicit(&p->chunks[l->index], NULL, memory_order_release);
+    dp_chunk_free(chunk);
+    free(l);
+}
+
+static void
 segment_free(void *segment)
 {
     dp_segment_close(segment);
@@ -376,7 +411,9 @@ publish(dp_checkpoint *c, dp_segment_list *old, uint64_t manifest_bytes)
         c->ready[i] = NULL;
     }
     for (uint32_t i = 0; i < c->dropped_count; i++) {
-        dp_points__publish(p, c->dropped[i], NULL);
+        dp_points__chunk(p, c->dropped[i])->dropped = true;
+        dp_points__retire(p, leave, c->leaving[i]);
+        c->leaving[i] = NULL;
     }
     atomic_store_explicit(&p->segments, c->list, memory_order_release);
     dp_id_tree *frozen = p->frozen;
@@ -483,7 +520,11 @@ dp_checkpoint_free(dp_checkpoint *c)
     for (uint32_t i = 0; c->ready != NULL && i < c->chunk_count; i++) {
         dp_chunk_free(c->ready[i]);
     }
+    for (uint32_t i = 0; c->leaving != NULL && i < c->dropped_count; i++) {
+        free(c->leaving[i]);
+    }
     dp_segment_close(c->fresh);
+    free((void *)c->leaving);
     free(c->ready);
     free(c->list);
     free(c->live);

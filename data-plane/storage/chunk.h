@@ -28,6 +28,7 @@ typedef struct dp_chunk {
 
     unsigned char *map; /* memory: all of the above, and rows */
     size_t map_bytes;
+    bool dropped; /* of checkpoints: the manifest has forgotten it, readers may hold it */
     struct dp_chunk_block *blocks; /* memory: what the values point into */
     size_t block_bytes;
 

@@ -22,7 +22,7 @@
 #define ZERO_STEP_MAX (UINT64_C(1) << 20)
 
 /* A large group pays for its own journal commit, and would write twice as much. */
-#define ZERO_GROUP_MAX (64u << 10)
+#define ZERO_GROUP_MAX (32u << 10)
 
 static const unsigned char ZEROS[ZERO_STEP_MIN];
 

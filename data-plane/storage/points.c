@@ -128,8 +128,7 @@ dp_points__publish(dp_points *p, uint32_t index, dp_chunk *chunk)
 {
     dp_chunk *old = dp_points__chunk(p, index);
     for (uint32_t i = 0; i < p->layout.dense_count; i++) {
-        atomic_store_explicit(&p->rows[i][index], chunk != NULL ? chunk->columns[i].rows : NULL,
-                              memory_order_release);
+        atomic_store_explicit(&p->rows[i][index], chunk->columns[i].rows, memory_order_release);
     }
     atomic_store_explicit(&p->chunks[index], chunk, memory_order_release);
     dp_points__retire(p, chunk_free, old);

@@ -158,7 +158,8 @@ const void *dp_points_row(dp_reader *reader, uint32_t column, uint32_t slot);
 bool dp_points_has(dp_reader *reader, uint32_t column, uint32_t slot);
 
 /* The payload, or a value of a bytes column (*data NULL: the point has none). Borrowed until
- * DP_READER_BLOCKS further calls of these two on this reader, or its fini.
+ * DP_READER_BLOCKS further calls of these two on this reader, or its fini. A slot that is dead may
+ * have lost both to a checkpoint: who runs beside a writer asks dp_points_is_live() afterwards.
  * ORT_ECORRUPT: a block is damaged. ORT_EIO, ORT_ENOMEM. */
 ORT_NODISCARD ort_err dp_points_payload(dp_reader *reader, uint32_t slot, const char **data,
                                         size_t *len, ort_diag *diag);

@@ -79,8 +79,8 @@ void dp_points__retire(dp_points *points, void (*free_fn)(void *), void *what);
 /* Frees what nobody can hold any more. */
 void dp_points__reclaim(dp_points *points);
 
-/* Makes a chunk the one of `index`, or none (NULL). The lock is held for writing, or nobody else is
- * there yet. What was there is retired. */
+/* Makes a chunk the one of `index`. The lock is held for writing, or nobody else is there yet. What
+ * was there is retired. */
 void dp_points__publish(dp_points *points, uint32_t index, dp_chunk *chunk);
 
 /* The chunk of `index`, or NULL. */
