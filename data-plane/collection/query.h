@@ -91,7 +91,9 @@ ORT_NODISCARD ort_err dp_point_write(const dp_point_view *view, const dp_schema 
                                      const dp_show *show, ort_jw *w, ort_diag *diag);
 
 /* Called for each point of an answer, in its order, while the collection is locked for reading:
- * write to memory, never to a socket. Another return than ORT_OK ends the call with that error.
+ * write to memory, never to a socket, and call nothing of this collection but dp_point_vector() and
+ * dp_point_write() (a reader that came again would wait behind a writer that waits for it). Another
+ * return than ORT_OK ends the call with that error.
  *
  * query  which query of the batch, 0 .. n-1
  * schema the one the point was written under */
