@@ -239,6 +239,7 @@ dp_id_tree_set(dp_id_tree *tree, ort_point_id id, uint32_t slot)
         if (spare[i] == NULL) {
             while (i-- > 0) {
                 free(spare[i]);
+                tree->bytes -= i == 0 ? sizeof(leaf) : sizeof(inner);
             }
             return ORT_ENOMEM;
         }
@@ -266,6 +267,7 @@ dp_id_tree_set(dp_id_tree *tree, ort_point_id id, uint32_t slot)
         }
         inner *half = spare[spares++];
         const uint32_t inner_cut = cut_at(at);
+        assert(half != NULL); /* one for each full node, counted above */
         inner_split(in, half, inner_cut);
         if (at <= inner_cut) {
             inner_insert(in, at, key, child);

@@ -1,4 +1,5 @@
 /* Aliases: other names of a tenant's collections. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,7 @@ take(dp_alias_list *list, const char *name, size_t len, ort_collection_id *id)
     if (found == NULL) {
         return false;
     }
+    assert(list->items != NULL && list->count > 0); /* it was found there */
     *id = found->collection;
     free(found->name);
     list->count--;

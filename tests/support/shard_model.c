@@ -214,7 +214,7 @@ check_slot(shard_model *m, dp_reader *r, uint32_t slot, uint32_t i)
             MUST((bytes != NULL) == (want->data != NULL) && len == want->len);
             MUST(dp_points_has(r, k, slot) == (bytes != NULL));
             MUST(dp_points_row(r, k, slot) == NULL);
-            MUST(len == 0 || memcmp(bytes, want->data, len) == 0);
+            MUST(len == 0 || (bytes != NULL && memcmp(bytes, want->data, len) == 0));
         } else {
             const void *row = dp_points_row(r, k, slot);
             MUST((row != NULL) == (want->data != NULL));
