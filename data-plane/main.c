@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "index/flat.h"
 #include "node.h"
 
 static const ort_log log_node = {"node"};
@@ -462,6 +463,7 @@ main(int argc, char **argv)
     ort_diag diag = {{0}};
     sigset_t signals;
 
+    dp_flat_blas_prepare(argv); /* may begin this program anew */
     ort_err err = ort_config_load(&ort_node_config_schema, argc, (const char *const *)argv, NULL,
                                   &node.config, &outcome, stdout, &diag);
     if (err != ORT_OK) {
