@@ -29,8 +29,6 @@
 static const ort_config_key keys[] = {
     STRING("data_dir", data_dir, NULL, 1, PATH_MAX_,
            "Directory of the database, the hub's authority and its secrets; made when missing."),
-    STRING("migrations_dir", migrations_dir, "", 0, PATH_MAX_,
-           "Directory of the NNNN_*.sql files; empty: the program's own."),
     {.path = "log.level",
      .type = ORT_CONFIG_CHOICE,
      .offset = offsetof(ort_control_config, log_level),

@@ -6,9 +6,8 @@
 #include "config/config.h"
 
 typedef struct {
-    char *data_dir;       /* data_dir: database, hub CA, secrets */
-    char *migrations_dir; /* migrations_dir: NNNN_*.sql; "" = beside the program */
-    uint32_t log_level;   /* log.level: ort_log_level */
+    char *data_dir;     /* data_dir: database, hub CA, secrets */
+    uint32_t log_level; /* log.level: ort_log_level */
 
     struct {                                    /* admin.*: the admin REST interface */
         char *listen;                           /* "127.0.0.1:7333" */

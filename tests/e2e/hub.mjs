@@ -118,7 +118,6 @@ export class Hub {
         await writeFile(
             config,
             `data_dir: ${this.dir}/control
-migrations_dir: ${top}/migrations
 admin:
   listen: 127.0.0.1:${admin}
 hub:
