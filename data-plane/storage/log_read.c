@@ -96,7 +96,8 @@ dp_log_reader_open(dp_log_reader **out, dp_log *log, uint64_t from_lsn, ort_diag
     *out = NULL;
     dp_log_reader *r = calloc(1, sizeof *r);
     if (r == NULL) {
-        return ort_fail(diag, ORT_ENOMEM, "log reader");
+        ort_fail(diag, ORT_ENOMEM, "log reader");
+        return ORT_ENOMEM;
     }
     *r = (dp_log_reader){.log = log, .window = {.fd = -1}, .next_lsn = from_lsn};
     pthread_mutex_lock(&log->mutex);
@@ -120,8 +121,8 @@ dp_log_reader_open(dp_log_reader **out, dp_log *log, uint64_t from_lsn, ort_diag
 ort_err
 dp_log_reader_next(dp_log_reader *r, dp_log_record *record, bool *got, ort_diag *diag)
 {
-    dp_log_frame frame;
-    const unsigned char *bytes;
+    dp_log_frame frame = {.kind = DP_LOG_FRAME_NONE};
+    const unsigned char *bytes = NULL;
     *got = false;
     const uint64_t durable = dp_log_durable(r->log).lsn;
     if (r->next_lsn > durable) {
@@ -143,7 +144,7 @@ dp_log_reader_next(dp_log_reader *r, dp_log_record *record, bool *got, ort_diag 
             err = damaged(r, diag);
         }
     }
-    if (err != ORT_OK) {
+    if (err != ORT_OK || bytes == NULL) {
         *got = false;
         return err;
     }

@@ -261,7 +261,8 @@ dp_points__open(dp_points **out, int dir_fd, const dp_points_config *config,
 
     *out = NULL;
     if (p == NULL) {
-        return ort_fail(diag, ORT_ENOMEM, "points");
+        ort_fail(diag, ORT_ENOMEM, "points");
+        return ORT_ENOMEM;
     }
     pthread_rwlockattr_init(&attr);
     /* A stream of readers must not keep the writer out. */
@@ -466,7 +467,8 @@ tail_chunk(dp_points *p, dp_chunk **out, ort_diag *diag)
 {
     const uint32_t slot = atomic_load_explicit(&p->slot_end, memory_order_relaxed);
     if (slot >= DP_SLOTS_MAX) {
-        return ort_fail(diag, ORT_ETOOBIG, "the shard has given out its %u slots", DP_SLOTS_MAX);
+        ort_fail(diag, ORT_ETOOBIG, "the shard has given out its %u slots", DP_SLOTS_MAX);
+        return ORT_ETOOBIG;
     }
     const uint32_t index = slot / DP_CHUNK_SLOTS;
     dp_chunk *chunk = dp_points__chunk(p, index);
@@ -626,7 +628,7 @@ ort_err
 dp_points_put(dp_points *p, const dp_point_in *in, uint32_t *slot_out, uint32_t *old_out,
               ort_diag *diag)
 {
-    dp_chunk *chunk;
+    dp_chunk *chunk = NULL;
     uint64_t old_bytes = 0;
     ort_err err = check_in(p, in, diag);
     if (err == ORT_OK) {
@@ -748,7 +750,7 @@ move_point(dp_points *p, uint32_t slot, uint32_t *new_out, ort_diag *diag)
                                 .version = dp_points_version(&reader, slot),
                                 .payload = {.data = copy.data, .len = payload_len},
                                 .values = values};
-        uint32_t old;
+        uint32_t old = DP_SLOT_NONE;
         err = dp_points_put(p, &in, new_out, &old, diag);
         assert(err != ORT_OK || old == slot);
     }
@@ -777,7 +779,7 @@ dp_points_relocate(dp_points *p, uint32_t max, dp_moved_fn moved, void *ctx, uin
         }
         uint32_t slot = index * DP_CHUNK_SLOTS;
         while (err == ORT_OK && *moved_out < max) {
-            uint32_t fresh;
+            uint32_t fresh = DP_SLOT_NONE;
             slot = dp_points_next_live(p, slot);
             if (slot == DP_SLOT_NONE || slot / DP_CHUNK_SLOTS != index) {
                 p->relocate_chunk++;

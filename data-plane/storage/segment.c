@@ -306,7 +306,10 @@ parse(dp_segment *s, ort_diag *diag)
     ort_err err = parse_header(s, diag);
     if (err == ORT_OK) {
         s->sections = calloc(s->section_count + 1, sizeof *s->sections);
-        err = s->sections == NULL ? ort_fail(diag, ORT_ENOMEM, "a segment") : ORT_OK;
+        if (s->sections == NULL) {
+            ort_fail(diag, ORT_ENOMEM, "a segment");
+            return ORT_ENOMEM;
+        }
     }
     for (uint32_t i = 0; err == ORT_OK && i < s->section_count; i++) {
         err = parse_section(s, i, diag);

@@ -221,11 +221,12 @@ run_writers(const writer *like, uint32_t count, uint64_t first_id)
     }
     const double took = (double)(ort_mono_ns() - began) / 1e9;
     qsort(all, n, sizeof *all, by_value);
+    const size_t p50 = n / 2, p99 = n - 1 - n / 100, p999 = n - 1 - n / 1000;
     const figures f = {.writes_s = (double)writes / took,
                        .points_s = (double)(writes * like->batch) / took,
-                       .p50_ms = all[n / 2] / 1e3,
-                       .p99_ms = all[n - 1 - n / 100] / 1e3,
-                       .p999_ms = all[n - 1 - n / 1000] / 1e3,
+                       .p50_ms = all[p50] / 1e3,
+                       .p99_ms = all[p99] / 1e3,
+                       .p999_ms = all[p999] / 1e3,
                        .max_ms = all[n - 1] / 1e3};
     free(all);
     free(writers);
