@@ -601,7 +601,7 @@ dp_tenant__close_idle(dp_tenant *t, uint64_t before_ms)
 {
     uint32_t closed = 0;
     pthread_mutex_lock(&t->lock);
-    for (size_t i = 0; i < t->entry_count;) {
+    for (size_t i = 0; t->loaded && i < t->entry_count;) {
         dp_entry *e = t->entries[i];
         if (e->used_ms < before_ms && dp_tenant__close_entry(t, e)) {
             closed++;

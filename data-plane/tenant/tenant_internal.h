@@ -64,7 +64,8 @@ struct dp_tenant {
     pthread_mutex_t change;
     pthread_mutex_t lock; /* guards all below but the meters */
     pthread_cond_t moved; /* an entry changed its state */
-    bool loaded, deleted;
+    bool loaded; /* until then the entries are the loading thread's alone, without the lock */
+    bool deleted;
     dp_entry **entries; /* sorted by name */
     size_t entry_count, entry_cap;
     dp_entry **dropped; /* still in use, opening or closing */

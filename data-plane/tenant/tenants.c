@@ -106,7 +106,7 @@ weigh(dp_tenant *const *list, size_t count, uint64_t *oldest_ms, uint32_t *open)
     for (size_t i = 0; i < count; i++) {
         dp_tenant *t = list[i];
         pthread_mutex_lock(&t->lock);
-        for (size_t j = 0; j < t->entry_count; j++) {
+        for (size_t j = 0; t->loaded && j < t->entry_count; j++) {
             const dp_entry *e = t->entries[j];
             if (e->state == DP_ENTRY_OPEN) {
                 (*open)++;
@@ -379,7 +379,7 @@ dp_tenants_get_stats(dp_tenants *all, dp_tenants_stats *out)
     out->memory_bytes = weigh(list, count, &oldest, &out->collections_open);
     for (size_t i = 0; i < count; i++) {
         pthread_mutex_lock(&list[i]->lock);
-        for (size_t j = 0; j < list[i]->entry_count; j++) {
+        for (size_t j = 0; list[i]->loaded && j < list[i]->entry_count; j++) {
             const dp_entry *e = list[i]->entries[j];
             if (e->state == DP_ENTRY_OPEN) {
                 dp_collection_info info;
