@@ -192,5 +192,10 @@ void cp_admin_tokens_delete(ort_http_req *req, void *api);
 ort_err cp_write_usage(cp_call *call, cp_tx *tx, ort_jw *w, ort_tenant_id tenant);
 ort_err cp_write_placement(cp_call *call, cp_tx *tx, ort_jw *w, ort_tenant_id tenant);
 
+/* The id in a token that was just made, under which its row is read again: what is shown is what
+ * was stored. ORT_EINTERNAL: there is no token. */
+ORT_NODISCARD ort_err cp_new_token_id(cp_call *call, const char *text,
+                                      char id_out[ORT_TOKEN_ID_TEXT_BYTES]);
+
 ort_err cp_api__register_metrics(cp_api *api);
 #endif /* CP_API_INTERNAL_H */

@@ -333,3 +333,16 @@ cp_call_set_etag(cp_call *call, uint64_t revision)
 {
     snprintf(call->etag, sizeof call->etag, "\"%" PRIu64 "\"", revision);
 }
+
+ort_err
+cp_new_token_id(cp_call *call, const char *text, char id_out[ORT_TOKEN_ID_TEXT_BYTES])
+{
+    ort_token token;
+
+    if (ort_token_parse(text, strlen(text), &token) != ORT_OK) {
+        return ort_fail(&call->diag, ORT_EINTERNAL, "the new token has no text");
+    }
+    ort_key_id_format(token.id, id_out);
+    ort_token_wipe(&token);
+    return ORT_OK;
+}

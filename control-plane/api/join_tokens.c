@@ -1,6 +1,4 @@
 /* control-plane/api/join_tokens.c: /v1/join-tokens. */
-#include <string.h>
-
 #include "api/api_internal.h"
 #include "tenancy/node.h"
 
@@ -73,15 +71,12 @@ render_new(cp_call *call, cp_tx *tx)
     const new_token *n = call->ctx;
     ort_jw w = {.buf = &call->body};
     char id[ORT_TOKEN_ID_TEXT_BYTES];
-    ort_token token;
     cp_join_token row;
-    ort_err err = ort_token_parse(n->token, strlen(n->token), &token);
+    ort_err err = cp_new_token_id(call, n->token, id);
 
     if (err != ORT_OK) {
-        return ort_fail(&call->diag, ORT_EINTERNAL, "the new join token has no text");
+        return err;
     }
-    ort_key_id_format(token.id, id);
-    ort_token_wipe(&token);
     err = cp_join_token_get(tx, id, &row, &call->diag);
     if (err == ORT_OK) {
         ort_jw_object(&w);

@@ -122,15 +122,12 @@ render_new(cp_call *call, cp_tx *tx)
     const new_key *n = call->ctx;
     ort_jw w = {.buf = &call->body};
     char id[ORT_TOKEN_ID_TEXT_BYTES];
-    ort_token token;
     cp_key row;
-    ort_err err = ort_token_parse(n->token, strlen(n->token), &token);
+    ort_err err = cp_new_token_id(call, n->token, id);
 
     if (err != ORT_OK) {
-        return ort_fail(&call->diag, ORT_EINTERNAL, "the new key has no token");
+        return err;
     }
-    ort_key_id_format(token.id, id);
-    ort_token_wipe(&token);
     err = cp_key_get(tx, n->tenant, id, &row, &call->diag);
     if (err != ORT_OK) {
         return err;
