@@ -413,7 +413,8 @@ dp_points_close(dp_points *p)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-/* Copies what a segment has of the chunk that is to go on growing. */
+/* Copies what a segment has of the chunk that is to go on growing, also of slots that died since: a
+ * checkpoint or an export that began before may still want them. */
 static ort_err
 thaw(dp_points *p, uint32_t index, uint32_t used, dp_chunk *chunk, ort_diag *diag)
 {
@@ -436,25 +437,22 @@ thaw(dp_points *p, uint32_t index, uint32_t used, dp_chunk *chunk, ort_diag *dia
             }
             const void *data;
             size_t len;
-            if (dp_points_is_live(p, slot)) {
-                err = dp_points_bytes(&reader, c, slot, &data, &len, diag);
-                if (err == ORT_OK && data != NULL) {
-                    dp_chunk_value *v = &chunk->values[(1 + place) * DP_CHUNK_SLOTS + s];
-                    *v = (dp_chunk_value){.data = dp_chunk_keep(chunk, data, len), .len = len};
-                    err = v->data == NULL ? ort_fail(diag, ORT_ENOMEM, "a value") : ORT_OK;
-                }
+            err = dp_points_bytes(&reader, c, slot, &data, &len, diag);
+            if (err == ORT_OK && data != NULL) {
+                dp_chunk_value *v = &chunk->values[(1 + place) * DP_CHUNK_SLOTS + s];
+                *v = (dp_chunk_value){.data = dp_chunk_keep(chunk, data, len), .len = len};
+                err = v->data == NULL ? ort_fail(diag, ORT_ENOMEM, "a value") : ORT_OK;
             }
         }
         const char *text;
         size_t len;
-        if (err == ORT_OK && dp_points_is_live(p, slot)) {
+        if (err == ORT_OK) {
             err = dp_points_payload(&reader, slot, &text, &len, diag);
-            if (err == ORT_OK) {
-                chunk->values[s] =
-                    (dp_chunk_value){.data = dp_chunk_keep(chunk, text, len), .len = len};
-                err =
-                    chunk->values[s].data == NULL ? ort_fail(diag, ORT_ENOMEM, "a value") : ORT_OK;
-            }
+        }
+        if (err == ORT_OK) {
+            chunk->values[s] =
+                (dp_chunk_value){.data = dp_chunk_keep(chunk, text, len), .len = len};
+            err = chunk->values[s].data == NULL ? ort_fail(diag, ORT_ENOMEM, "a value") : ORT_OK;
         }
     }
     dp_reader_fini(&reader);

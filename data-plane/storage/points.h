@@ -260,6 +260,31 @@ ORT_NODISCARD ort_err dp_checkpoint_write(dp_checkpoint *checkpoint,
                                           const dp_checkpoint_options *options, ort_diag *diag);
 void dp_checkpoint_free(dp_checkpoint *checkpoint); /* NULL is fine */
 
+/* --- export ----------------------------------------------------------------------------------- */
+
+/* A view of the points as they are now, for whoever reads all of them while writers go on: a
+ * snapshot, a copy for another node. Beside no writer, microseconds: it copies the live bits. Slots
+ * that live in it keep all they hold until it is freed, also when they die; no checkpoint begins
+ * meanwhile (dp_points_freeze() answers ORT_EBUSY), so the log grows for as long as it stays.
+ *
+ * mark  the last record applied
+ *
+ * ORT_EBUSY   a checkpoint is under way, or another export
+ * ORT_ENOMEM  nothing happened, as for the other */
+typedef struct dp_export dp_export;
+ORT_NODISCARD ort_err dp_points_export(dp_points *points, dp_log_mark mark, dp_export **out,
+                                       ort_diag *diag);
+
+/* The first slot at or behind `slot` that lives in the view, or DP_SLOT_NONE. What it holds is read
+ * with a dp_reader of the points; a new reader now and then lets go of old memory. Any thread. */
+uint32_t dp_export_next(const dp_export *view, uint32_t slot);
+dp_log_mark dp_export_mark(const dp_export *view);
+uint64_t dp_export_count(const dp_export *view);         /* points */
+uint64_t dp_export_logical_bytes(const dp_export *view); /* of them */
+void dp_export_free(dp_export *view);                    /* NULL is fine */
+
+/* --- compaction ------------------------------------------------------------------------------- */
+
 /* Compaction: moves up to `max` live points out of chunks that are mostly dead into new slots, as
  * updates that change nothing; the next checkpoint drops chunks that are empty and not held. Beside
  * no writer, as put; call it with a small max, again and again, until *moved_out is 0.

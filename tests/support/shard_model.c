@@ -192,17 +192,15 @@ shard_model_checkpoint(shard_model *m, bool merge_all, ort_diag *diag)
     return err;
 }
 
-/* One point, by slot. */
-static void
-check_slot(shard_model *m, dp_reader *r, uint32_t slot, uint32_t i)
+void
+shard_model_check_slot(shard_model *m, dp_reader *r, uint32_t slot, uint32_t i, model_point point)
 {
     static _Thread_local content c;
     const char *payload;
     const void *bytes;
     size_t len;
     uint64_t logical;
-    make_content(&c, i, m->points_want[i]);
-    MUST(dp_points_is_live(m->points, slot));
+    make_content(&c, i, point);
     MUST(ort_point_id_eq(dp_points_id(r, slot), c.in.id));
     MUST(dp_points_version(r, slot) == c.in.version);
     MUST(dp_points_payload(r, slot, &payload, &len, NULL) == ORT_OK);
@@ -256,7 +254,8 @@ shard_model_check(shard_model *m)
             continue;
         }
         MUST(err == ORT_OK);
-        check_slot(m, &r, slot, i);
+        MUST(dp_points_is_live(m->points, slot));
+        shard_model_check_slot(m, &r, slot, i, m->points_want[i]);
         uint64_t bytes;
         MUST(dp_points_slot_bytes(&r, slot, &bytes, NULL) == ORT_OK);
         logical += bytes;

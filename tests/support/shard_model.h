@@ -45,6 +45,10 @@ ort_err shard_model_checkpoint(shard_model *m, bool merge_all, ort_diag *diag);
 /* Compares all of the shard with points_want, by every way of reading; aborts with a message. */
 void shard_model_check(shard_model *m);
 
+/* Compares what a slot holds with what `point` says of id i. */
+void shard_model_check_slot(shard_model *m, dp_reader *r, uint32_t slot, uint32_t i,
+                            model_point point);
+
 /* Applies an operation to points_want only. */
 void model_apply(model_point *want, uint64_t lsn, uint16_t op, uint32_t first, uint32_t count,
                  uint32_t seed);

@@ -160,6 +160,65 @@ dead_chunks_go_unless_somebody_holds_them(void **state)
     free(m);
 }
 
+/* The last chunk goes on growing under an export, and what it reads may be dead by then. */
+static void
+an_export_reads_one_moment_beside_a_writer(void **state)
+{
+    (void)state;
+    scratch place = scratch_make();
+    shard_model *m = calloc(1, sizeof *m);
+    ort_diag diag = {{0}};
+    must(shard_model_open(m, place.fd, &diag), &diag);
+    must(shard_model_op(m, MODEL_OP_PUT, 0, MODEL_IDS, 1, &diag), &diag);
+    must(shard_model_op(m, MODEL_OP_PUT, 100, 400, 3000, &diag), &diag);
+    must(shard_model_op(m, MODEL_OP_KILL, 0, 50, 0, &diag), &diag);
+    must(shard_model_checkpoint(m, false, &diag), &diag);
+    shard_model_close(m);
+    must(shard_model_open(m, place.fd, &diag), &diag);
+
+    model_point then[MODEL_IDS];
+    memcpy(then, m->points_want, sizeof then);
+    dp_export *view, *second;
+    dp_checkpoint *c;
+    must(dp_points_export(m->points, dp_log_durable(m->log), &view, &diag), &diag);
+    assert_int_equal(dp_points_export(m->points, (dp_log_mark){0}, &second, NULL), ORT_EBUSY);
+    assert_int_equal(dp_points_freeze(m->points, (dp_log_mark){0}, &c, NULL), ORT_EBUSY);
+    assert_int_equal(dp_export_mark(view).lsn, 3);
+    assert_int_equal(dp_export_count(view), MODEL_IDS - 50);
+
+    uint64_t seen = 0, bytes = 0;
+    uint32_t moved;
+    must(shard_model_op(m, MODEL_OP_KILL, 500, 1000, 0, &diag), &diag);
+    must(dp_points_relocate(m->points, 1000, NULL, NULL, &moved, &diag), &diag);
+    for (uint32_t slot = dp_export_next(view, 0); slot != DP_SLOT_NONE;
+         slot = dp_export_next(view, slot + 1)) {
+        dp_reader r;
+        if (seen % 100 == 0) {
+            must(shard_model_op(m, MODEL_OP_PUT, (uint32_t)seen, 30, 9000, &diag), &diag);
+        }
+        dp_reader_init(&r, m->points);
+        uint32_t i = 0;
+        while (i < MODEL_IDS && !ort_point_id_eq(model_id(i), dp_points_id(&r, slot))) {
+            i++;
+        }
+        assert_true(i < MODEL_IDS && then[i].seed != 0);
+        shard_model_check_slot(m, &r, slot, i, then[i]);
+        uint64_t one;
+        must(dp_points_slot_bytes(&r, slot, &one, &diag), &diag);
+        bytes += one;
+        seen++;
+        dp_reader_fini(&r);
+    }
+    assert_int_equal(seen, dp_export_count(view));
+    assert_int_equal(bytes, dp_export_logical_bytes(view));
+    dp_export_free(view);
+    must(shard_model_checkpoint(m, true, &diag), &diag);
+    shard_model_check(m);
+    shard_model_close(m);
+    scratch_drop(&place);
+    free(m);
+}
+
 static void
 columns_come_and_go_between_opens(void **state)
 {
@@ -300,6 +359,7 @@ main(void)
         cmocka_unit_test(random_operations_agree_with_a_model),
         cmocka_unit_test(a_reader_keeps_rows_over_checkpoints),
         cmocka_unit_test(dead_chunks_go_unless_somebody_holds_them),
+        cmocka_unit_test(an_export_reads_one_moment_beside_a_writer),
         cmocka_unit_test(columns_come_and_go_between_opens),
         cmocka_unit_test(a_flipped_bit_in_any_file_is_found_or_harmless),
     };
