@@ -43,17 +43,29 @@ dp_code_row_bytes(size_t dim)
     return dp_code_bytes(dim) + sizeof(dp_code_tail);
 }
 
-/* A query in codes, with the weights that make a distance of the sums above. */
-typedef struct {
+typedef struct dp_code_query dp_code_query;
+
+/* Distances of n coded rows to the query. Rows should be on their way into the cache. */
+typedef void (*dp_code_measure_fn)(const dp_code_query *query, const unsigned char *const *rows,
+                                   size_t n, float *out);
+
+/* A query in codes, with the weights that make a distance of the sums above; or of another kind of
+ * coder (coder.h), which uses the fields in its own way. */
+struct dp_code_query {
     int8_t *codes; /* dp_code_bytes(dim) rounded up to 64, aligned to 64, the caller's */
-    size_t bytes;  /* dp_code_bytes(dim) */
+    size_t bytes;  /* dp_code_bytes(dim); of other coders: components with their padding */
     float base;
     float w_norm;
     float w_sum;
     float w_offset;
     float w_dot;
     bool exact; /* integers 0..255: coded without error */
-} dp_code_query;
+
+    /* Set by dp_coder_query_set() and dp_coder_query_from_row(). */
+    dp_code_measure_fn measure;
+    const void *model; /* what the kernel reads beside the query; of the coder */
+    float reach;       /* error of a distance for each unit of a row's error */
+};
 
 /* Codes float[dim] into a row of dp_code_row_bytes(dim). Components that are not finite give a
  * useless row, not an undefined one. Returns whether the row is exact. */
@@ -66,8 +78,5 @@ void dp_code_query_set(dp_code_query *query, dp_metric metric, const float *x, s
 void dp_code_query_from_row(dp_code_query *query, dp_metric metric, const unsigned char *row,
                             size_t dim);
 
-/* Distances of n coded rows to the query. Rows should be on their way into the cache. */
-typedef void (*dp_code_measure_fn)(const dp_code_query *query, const unsigned char *const *rows,
-                                   size_t n, float *out);
 dp_code_measure_fn dp_code_measure_best(void);
 #endif /* DP_CODE_H */

@@ -20,16 +20,41 @@ check_config(const dp_rows *rows, const dp_hnsw_config *config, ort_diag *diag)
         return ort_fail(diag, ORT_EINVAL, "m is 2 to %u, not %u", DP_HNSW_M_MAX, config->m);
     }
     if ((unsigned)config->metric >= DP_METRIC_COUNT || (unsigned)rows->elem >= DP_ELEM_COUNT ||
-        (unsigned)config->code > DP_CODE_INT8 || rows->chunk_bits > 31) {
+        (unsigned)config->code >= DP_CODE_COUNT || rows->chunk_bits > 31) {
         return ort_fail(diag, ORT_EINVAL, "no such metric, element or code");
     }
     if ((size_t)rows->stride_bytes < rows->dim * dp_elem_bytes(rows->elem)) {
         return ort_fail(diag, ORT_EINVAL, "a stride of %u bytes is less than a row",
                         rows->stride_bytes);
     }
-    if (config->code == DP_CODE_INT8 && config->metric == DP_METRIC_MANHATTAN) {
+    if (config->code > DP_CODE_NONE && config->metric == DP_METRIC_MANHATTAN) {
         return ort_fail(diag, ORT_EINVAL, "codes do not know the Manhattan distance");
     }
+    return ORT_OK;
+}
+
+/* A graph begins with bytes, which need no training; other kinds take over when there is something
+ * to learn from (hnsw_codes.c). */
+static ort_err
+first_set(dp_hnsw *graph, ort_diag *diag)
+{
+    dp_coder *coder;
+    dp_code_set *set;
+    ort_err err;
+
+    if (graph->code == DP_CODE_NONE) {
+        return ORT_OK;
+    }
+    err = dp_coder_train(&coder, DP_CODE_INT8, (dp_code_options){0}, graph->metric,
+                         graph->rows->dim, NULL, diag);
+    if (err != ORT_OK) {
+        return err;
+    }
+    set = dp_code_set_new(coder);
+    if (set == NULL) {
+        return ort_fail(diag, ORT_ENOMEM, "no memory for a graph");
+    }
+    dp_hnsw__publish_set(graph, set);
     return ORT_OK;
 }
 
@@ -60,19 +85,23 @@ dp_hnsw_new(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config, or
     }
     graph->seed = config->seed;
     graph->level_scale = 1.0 / log((double)graph->m);
-    graph->coded = config->code != DP_CODE_NONE && config->metric != DP_METRIC_MANHATTAN;
+    graph->code = config->metric != DP_METRIC_MANHATTAN ? config->code : DP_CODE_NONE;
+    graph->coding = config->coding;
     graph->distance = dp_distance_of(graph->metric, rows->elem);
-    graph->measure = dp_code_measure_best();
     dp_slab_init(&graph->nodes, sizeof(dp_node));
     dp_slab_init(&graph->links, graph->m0 * sizeof(dp_link));
     dp_slab_init(&graph->upper, graph->m * sizeof(dp_link));
-    dp_slab_init(&graph->codes, dp_code_row_bytes(rows->dim));
     pthread_rwlockattr_init(&attr);
     /* A repair or a save must not starve behind a stream of inserts. */
     pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     pthread_rwlock_init(&graph->gate, &attr);
     pthread_rwlockattr_destroy(&attr);
     pthread_mutex_init(&graph->grow, NULL);
+    err = first_set(graph, diag);
+    if (err != ORT_OK) {
+        dp_hnsw_free(graph);
+        return err;
+    }
     *out = graph;
     return ORT_OK;
 }
@@ -85,7 +114,7 @@ dp_hnsw_free(dp_hnsw *graph)
     }
     dp_slab_fini(&graph->nodes);
     dp_slab_fini(&graph->links);
-    dp_slab_fini(&graph->codes);
+    dp_code_set_free(dp_hnsw__set(graph));
     dp_slab_fini(&graph->upper);
     pthread_rwlock_destroy(&graph->gate);
     pthread_mutex_destroy(&graph->grow);
@@ -129,8 +158,7 @@ dp_hnsw_bytes(const dp_hnsw *graph)
         atomic_load_explicit((_Atomic(uint32_t) *)&graph->upper_count, memory_order_relaxed);
 
     return sizeof *graph + dp_slab_bytes(&graph->nodes, count) +
-           dp_slab_bytes(&graph->links, count) +
-           (graph->coded ? dp_slab_bytes(&graph->codes, count) : 0) +
+           dp_slab_bytes(&graph->links, count) + dp_hnsw__codes_bytes(graph, count) +
            dp_slab_bytes(&graph->upper, upper);
 }
 
@@ -154,6 +182,7 @@ ort_err
 dp_hnsw__reserve(dp_hnsw *graph, uint32_t slot)
 {
     uint32_t used = atomic_load_explicit(&graph->slot_used, memory_order_relaxed);
+    dp_code_set *set = dp_hnsw__set(graph); /* nobody replaces it: the gate is held */
     ort_err err = ORT_OK;
 
     while (used <= slot &&
@@ -168,8 +197,8 @@ dp_hnsw__reserve(dp_hnsw *graph, uint32_t slot)
         unsigned chunk = dp_slab_chunk_of(slot);
 
         err = dp_slab_reserve(&graph->links, slot);
-        if (err == ORT_OK && graph->coded) {
-            err = dp_slab_reserve(&graph->codes, slot);
+        if (err == ORT_OK && set != NULL) {
+            err = dp_slab_reserve(&set->rows, slot);
         }
         if (err == ORT_OK) {
             err = dp_slab_reserve(&graph->nodes, slot);
@@ -225,21 +254,25 @@ dp_hnsw__vector(const dp_hnsw *graph, uint32_t slot, float *into)
 void
 dp_hnsw__aim(const dp_hnsw *graph, dp_scratch *scratch, const float *vector, dp_walk_query *query)
 {
+    (void)graph;
     query->vector = vector;
-    query->code = &scratch->code;
-    if (graph->coded) {
-        dp_code_query_set(&scratch->code, graph->metric, vector, graph->rows->dim);
+    query->code = NULL;
+    if (scratch->set != NULL) {
+        query->code = &scratch->code;
+        dp_coder_query_set(scratch->set->coder, query->code, vector, scratch->room);
     }
 }
 
 void
 dp_hnsw__aim_slot(const dp_hnsw *graph, dp_scratch *scratch, uint32_t slot, dp_walk_query *query)
 {
+    const dp_code_set *set = scratch->set;
+
     query->vector = NULL;
-    query->code = &scratch->other;
-    if (graph->coded) {
-        dp_code_query_from_row(&scratch->other, graph->metric, dp_hnsw__code(graph, slot),
-                               graph->rows->dim);
+    query->code = NULL;
+    if (set != NULL && dp_coder_is_fine(set->coder)) {
+        query->code = &scratch->other;
+        dp_coder_query_from_row(set->coder, query->code, dp_slab_at(&set->rows, slot));
     } else {
         query->vector = dp_hnsw__vector(graph, slot, scratch->other_vector);
     }
@@ -249,14 +282,34 @@ void
 dp_hnsw__measure(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,
                  const uint32_t *slots, size_t n, float *out)
 {
+    const dp_slab *codes = dp_hnsw__codes(scratch, query);
+
     for (size_t i = 0; i < n; i++) {
-        scratch->rows[i] = dp_hnsw__peek(graph, slots[i]);
+        scratch->rows[i] = dp_hnsw__peek(graph, codes, slots[i]);
     }
-    if (graph->coded) {
-        graph->measure(query->code, scratch->rows, n, out);
+    if (query->code != NULL) {
+        query->code->measure(query->code, scratch->rows, n, out);
     } else {
         graph->distance->many(query->vector, (const void *const *)scratch->rows, n,
                               graph->rows->dim, out);
+    }
+}
+
+void
+dp_hnsw__measure_rows(const dp_hnsw *graph, dp_scratch *scratch, const float *vector,
+                      dp_candidate *candidates, size_t n)
+{
+    for (size_t i = 0; i < n; i += DP_BATCH_MAX) {
+        size_t part = n - i < DP_BATCH_MAX ? n - i : DP_BATCH_MAX;
+
+        for (size_t j = 0; j < part; j++) {
+            scratch->rows[j] = dp_rows_peek(graph->rows, candidates[i + j].slot);
+        }
+        graph->distance->many(vector, (const void *const *)scratch->rows, part, graph->rows->dim,
+                              scratch->distances);
+        for (size_t j = 0; j < part; j++) {
+            candidates[i + j].distance = scratch->distances[j];
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 /* data-plane/index/hnsw.h: approximate nearest-neighbour graph over slots. */
 #ifndef DP_HNSW_H
 #define DP_HNSW_H
+#include "index/coder.h"
 #include "index/rows.h"
 
 /* One graph over one view of rows. It keeps links (and codes, see dp_code), never rows.
@@ -14,19 +15,13 @@ typedef struct dp_hnsw dp_hnsw;
 #define DP_HNSW_EF_CONSTRUCT_DEFAULT 100u
 #define DP_HNSW_EF_MAX 4096u /* larger ones are cut to it, unless k itself is larger */
 
-/* What a walk compares the query with. The answer is always ordered by the rows themselves. */
-typedef enum {
-    DP_CODE_AUTO, /* INT8 where the metric allows it, else NONE */
-    DP_CODE_NONE, /* the rows */
-    DP_CODE_INT8  /* a byte a component, with scale and offset of each row's own */
-} dp_code;
-
 typedef struct {
     dp_metric metric;
     uint32_t m;            /* links a node on the upper levels, twice that on the lowest; 0 = 16 */
     uint32_t ef_construct; /* candidates kept while inserting; 0 = 100 */
     dp_code code;
-    uint64_t seed; /* of the level drawing; the same seed and order give the same graph */
+    dp_code_options coding; /* of an explicit code */
+    uint64_t seed;          /* of the level drawing; the same seed and order give the same graph */
 } dp_hnsw_config;
 
 /* An empty graph. rows is borrowed until dp_hnsw_free().

@@ -150,9 +150,11 @@ write_lists(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t top, const dp
             dp_candidate start)
 {
     uint32_t kept[LIST_MAX];
+    const bool by_rows = query->vector != NULL && query->code != NULL;
+    const dp_walk_query fine = {.vector = query->vector, .code = by_rows ? NULL : query->code};
     float self;
 
-    dp_hnsw__measure(graph, s, query, &slot, 1, &self);
+    dp_hnsw__measure(graph, s, &fine, &slot, 1, &self);
     for (uint32_t level = top + 1; level-- > 0;) {
         size_t n;
         uint32_t count;
@@ -161,6 +163,9 @@ write_lists(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t top, const dp
         n = dp_hnsw__walk(graph, s, query, start, level, graph->ef_construct, DP_WALK_TO_THE_END);
         start = s->pool[0];
         n = keep_live(graph, s->pool, n, slot);
+        if (by_rows) {
+            dp_hnsw__measure_rows(graph, s, query->vector, s->pool, n);
+        }
         dp_hnsw__order(s->pool, n, slot);
         count = dp_hnsw__select(graph, s, s->pool, n, self, graph->m, kept);
         dp_hnsw__write(graph, slot, level, kept, count);
@@ -190,20 +195,26 @@ reserve_upper(dp_hnsw *graph, dp_node *node, uint32_t level)
     return err;
 }
 
-static void
-encode(dp_hnsw *graph, dp_scratch *s, uint32_t slot)
-{
-    const float *x = dp_hnsw__vector(graph, slot, s->vector);
-
-    if (!dp_code_encode(dp_slab_at(&graph->codes, slot), x, graph->rows->dim)) {
-        atomic_store_explicit(&graph->inexact, 1, memory_order_relaxed);
-    }
-}
-
 static uint64_t
 pack_entry(uint32_t slot, uint32_t level)
 {
     return (uint64_t)level << 32 | (slot + 1);
+}
+
+/* The query that a node's own place is looked for by: its codes where they are fine, else its row
+ * against the codes of others. */
+static void
+aim_self(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, dp_walk_query *query)
+{
+    const dp_code_set *set = s->set;
+
+    if (set != NULL && dp_coder_is_fine(set->coder)) {
+        query->vector = NULL;
+        query->code = &s->code;
+        dp_coder_query_from_row(set->coder, query->code, dp_slab_at(&set->rows, slot));
+    } else {
+        dp_hnsw__aim(graph, s, dp_hnsw__vector(graph, slot, s->vector), query);
+    }
 }
 
 /* Links a node whose memory, codes and state (JOINING) are there. Cannot fail. */
@@ -224,14 +235,7 @@ join(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level)
     if (entry != 0) {
         uint32_t top = (uint32_t)(entry >> 32) < level ? (uint32_t)(entry >> 32) : level;
 
-        if (graph->coded) {
-            query.vector = NULL;
-            query.code = &s->code;
-            dp_code_query_from_row(&s->code, graph->metric, dp_hnsw__code(graph, slot),
-                                   graph->rows->dim);
-        } else {
-            query.vector = dp_hnsw__vector(graph, slot, s->vector);
-        }
+        aim_self(graph, s, slot, &query);
         (void)dp_hnsw__descend(graph, s, &query, top, &start);
         write_lists(graph, s, slot, top, &query, start);
         atomic_store_explicit(&dp_hnsw__node(graph, slot)->state, DP_NODE_LIVE,
@@ -282,16 +286,15 @@ insert(dp_hnsw *graph, uint32_t slot)
     if (!claim(node)) {
         return ORT_EEXISTS;
     }
-    err = dp_scratch_take(&s, graph, atomic_load_explicit(&graph->slot_end, memory_order_acquire),
-                          graph->rows->dim);
+    err = dp_hnsw__take(graph, graph, &s);
     if (err == ORT_OK) {
         err = dp_scratch_pool(s, graph->ef_construct);
         if (err == ORT_OK) {
             err = reserve_upper(graph, node, level);
         }
         if (err == ORT_OK) {
-            if (graph->coded) {
-                encode(graph, s, slot);
+            if (s->set != NULL) {
+                dp_hnsw__encode(graph, s, dp_hnsw__set(graph), slot);
             }
             join(graph, s, slot, level);
             atomic_fetch_add_explicit(&graph->live, 1, memory_order_relaxed);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "index/coder.h"
 #include "index/hnsw.h"
 #include "index/scratch.h"
 #include "index/slab.h"
@@ -40,22 +41,33 @@ typedef _Atomic(uint32_t) dp_link;
 #define DP_STOP_STEPS 5
 #define DP_STOP_K 10u /* the k it is learnt for; others go by ef / k */
 
+/* A model and the rows coded by it. Published whole: a walk loads the pointer once, into its
+ * scratch, and a set that was replaced is freed after dp_scratch_drain(). */
+struct dp_code_set {
+    dp_coder *coder; /* owned */
+    dp_slab rows;
+    _Atomic(uint32_t) inexact; /* 1: there was a row whose codes are not exact */
+};
+
 struct dp_hnsw {
     const dp_rows *rows;
     dp_metric metric;
     uint32_t m;
     uint32_t m0;
     uint32_t ef_construct;
-    bool coded; /* walks go over codes */
+    dp_code code; /* as asked for */
+    dp_code_options coding;
     uint64_t seed;
     double level_scale;
     const dp_distance *distance; /* rows */
-    dp_code_measure_fn measure;  /* codes */
 
     dp_slab nodes; /* dp_node */
     dp_slab links; /* dp_link[m0], the lowest level */
-    dp_slab codes; /* rows of codes, when coded */
     dp_slab upper; /* dp_link[m], one block a node and level above the lowest */
+    _Atomic(dp_code_set *)
+        set; /* what walks go over; NULL: the rows. Replaced with the gate alone */
+    _Atomic(size_t) set_row_bytes;
+    _Atomic(size_t) set_model_bytes; /* 0: no set */
 
     /* Lock order: gate, grow, one node's lock. `gate` is held shared by inserts and deletes and
      * alone by repair, save and check; `grow` guards the slabs' growth, upper_count and raising
@@ -70,8 +82,6 @@ struct dp_hnsw {
     _Atomic(uint64_t) entry; /* 0: the graph is empty; else level << 32 | slot + 1 */
     _Atomic(uint32_t) live;
     _Atomic(uint32_t) dead;
-    _Atomic(uint32_t) inexact; /* 1: there was a row whose codes are not exact */
-
     _Atomic(uint32_t) joined; /* since it was last seen to that all can be reached */
 
     /* How far a walk looks beyond its k-th nearest, by ef; see hnsw_stop.c. 0: not learnt. */
@@ -107,17 +117,17 @@ dp_hnsw__capacity(const dp_hnsw *graph, uint32_t level)
     return level == 0 ? graph->m0 : graph->m;
 }
 
-static inline const unsigned char *
-dp_hnsw__code(const dp_hnsw *graph, uint32_t slot)
+static inline dp_code_set *
+dp_hnsw__set(const dp_hnsw *graph)
 {
-    return dp_slab_at(&graph->codes, slot);
+    return atomic_load_explicit((_Atomic(dp_code_set *) *)&graph->set, memory_order_seq_cst);
 }
 
-/* What a walk compares with: the codes of a slot, or its row. */
+/* What a walk compares with: the codes of a slot, or (NULL) its row. */
 static inline const unsigned char *
-dp_hnsw__peek(const dp_hnsw *graph, uint32_t slot)
+dp_hnsw__peek(const dp_hnsw *graph, const dp_slab *codes, uint32_t slot)
 {
-    return graph->coded ? dp_hnsw__code(graph, slot) : dp_rows_peek(graph->rows, slot);
+    return codes != NULL ? dp_slab_at(codes, slot) : dp_rows_peek(graph->rows, slot);
 }
 
 static inline void
@@ -188,13 +198,25 @@ ORT_NODISCARD ort_err dp_hnsw__reserve(dp_hnsw *graph, uint32_t slot);
  * others are written to `into`. */
 const float *dp_hnsw__vector(const dp_hnsw *graph, uint32_t slot, float *into);
 
+/* A scratch that walks this graph, with the set of codes it goes over. `owner` is the graph, or
+ * what else dp_scratch_drain() is to know the walk by. */
+ORT_NODISCARD ort_err dp_hnsw__take(dp_hnsw *graph, const void *owner, dp_scratch **out);
+
 /* The query of a walk. */
 typedef struct {
-    const float *vector;
-    dp_code_query *code; /* when coded */
+    const float *vector; /* NULL where only codes are compared */
+    dp_code_query *code; /* NULL: rows are compared */
 } dp_walk_query;
 
-/* Prepares the scratch's query from floats, or from a slot of the graph. */
+/* The codes that a query is compared with; NULL: the rows. */
+static inline const dp_slab *
+dp_hnsw__codes(const dp_scratch *scratch, const dp_walk_query *query)
+{
+    return query->code != NULL ? &scratch->set->rows : NULL;
+}
+
+/* Prepares the scratch's query: from floats, for a walk; from a slot of the graph, to decide about
+ * links, which coarse codes are not asked for. */
 void dp_hnsw__aim(const dp_hnsw *graph, dp_scratch *scratch, const float *vector,
                   dp_walk_query *query);
 void dp_hnsw__aim_slot(const dp_hnsw *graph, dp_scratch *scratch, uint32_t slot,
@@ -203,6 +225,23 @@ void dp_hnsw__aim_slot(const dp_hnsw *graph, dp_scratch *scratch, uint32_t slot,
 /* Distances of the query to n slots, by codes or by rows. Uses scratch->rows. */
 void dp_hnsw__measure(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,
                       const uint32_t *slots, size_t n, float *out);
+
+/* Measures candidates again by their rows. Uses scratch->rows and scratch->distances. */
+void dp_hnsw__measure_rows(const dp_hnsw *graph, dp_scratch *scratch, const float *vector,
+                           dp_candidate *candidates, size_t n);
+
+/* A set of codes without rows; takes the coder. NULL: no memory, the coder is freed. */
+dp_code_set *dp_code_set_new(dp_coder *coder);
+void dp_code_set_free(dp_code_set *set);
+
+/* Memory of the codes of so many slots. */
+size_t dp_hnsw__codes_bytes(const dp_hnsw *graph, uint32_t count);
+
+/* Makes it the set that walks go over from now on; the caller drains and frees the one before. */
+void dp_hnsw__publish_set(dp_hnsw *graph, dp_code_set *set);
+
+/* Codes a slot's row into a set that has room for it. Uses scratch->vector and scratch->room. */
+void dp_hnsw__encode(const dp_hnsw *graph, dp_scratch *scratch, dp_code_set *set, uint32_t slot);
 
 /* From the entry down to `level`, each time to the nearest node found; false: the graph is empty.
  */

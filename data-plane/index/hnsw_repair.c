@@ -268,7 +268,7 @@ dp_hnsw__repair(dp_hnsw *graph)
         return ORT_OK;
     }
     /* Not taken for this graph: the drain below would wait for ourselves. */
-    err = dp_scratch_take(&s, &graph->gate, slot_end, graph->rows->dim);
+    err = dp_hnsw__take(graph, &graph->gate, &s);
     if (err != ORT_OK) {
         return err;
     }
@@ -300,7 +300,7 @@ dp_hnsw__reconnect(dp_hnsw *graph)
     pthread_rwlock_wrlock(&graph->gate);
     slot_end = atomic_load_explicit(&graph->slot_end, memory_order_acquire);
     atomic_store_explicit(&graph->joined, 0, memory_order_relaxed);
-    err = dp_scratch_take(&s, graph, slot_end, graph->rows->dim);
+    err = dp_hnsw__take(graph, graph, &s);
     if (err == ORT_OK) {
         err = reconnect(graph, s, slot_end);
         dp_scratch_give(s);

@@ -47,8 +47,8 @@ prefetch_links(const dp_hnsw *graph, uint32_t slot, uint32_t level)
 /* Reads the links of a node and keeps those not met, their codes on the way. Whether a neighbour
  * was met is as good as chance, so it moves an index, not a branch. */
 static size_t
-meet_neighbours(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level,
-                size_t row_bytes)
+meet_neighbours(const dp_hnsw *graph, dp_scratch *s, const dp_slab *codes, uint32_t slot,
+                uint32_t level, size_t row_bytes)
 {
     const dp_link *list = dp_hnsw__links(graph, slot, level);
     uint32_t capacity = dp_hnsw__capacity(graph, level);
@@ -73,7 +73,7 @@ meet_neighbours(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t lev
         visited[link] = epoch;
     }
     for (size_t i = 0; i < n; i++) {
-        s->rows[i] = dp_hnsw__peek(graph, ids[i]);
+        s->rows[i] = dp_hnsw__peek(graph, codes, ids[i]);
         prefetch_codes(s->rows[i], row_bytes);
     }
     return n;
@@ -105,8 +105,8 @@ pool_insert(dp_candidate *pool, size_t *size, size_t max, dp_candidate c)
 static inline void
 measure_met(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, size_t n)
 {
-    if (graph->coded) {
-        graph->measure(query->code, s->rows, n, s->distances);
+    if (query->code != NULL) {
+        query->code->measure(query->code, s->rows, n, s->distances);
     } else {
         graph->distance->many(query->vector, (const void *const *)s->rows, n, graph->rows->dim,
                               s->distances);
@@ -114,10 +114,10 @@ measure_met(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, siz
 }
 
 static inline size_t
-row_bytes_of(const dp_hnsw *graph)
+row_bytes_of(const dp_hnsw *graph, const dp_slab *codes)
 {
-    size_t bytes = graph->coded ? graph->codes.stride_bytes
-                                : graph->rows->dim * dp_elem_bytes(graph->rows->elem);
+    size_t bytes =
+        codes != NULL ? codes->stride_bytes : graph->rows->dim * dp_elem_bytes(graph->rows->elem);
 
     return bytes > 2048 ? 2048 : bytes; /* 32 rows of 32 lines fill the first cache already */
 }
@@ -127,7 +127,8 @@ dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, d
               uint32_t level, size_t ef, dp_walk_stop stop)
 {
     dp_candidate *pool = s->pool;
-    size_t row_bytes = row_bytes_of(graph);
+    const dp_slab *codes = dp_hnsw__codes(s, query);
+    size_t row_bytes = row_bytes_of(graph, codes);
     size_t size = 1;
     size_t at = 0;
     float limit = INFINITY; /* nothing farther is wanted, whatever room there is */
@@ -145,7 +146,7 @@ dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, d
         if (at + 1 < size) {
             prefetch_links(graph, pool[at + 1].slot & ~DP_EXPANDED, level);
         }
-        n = meet_neighbours(graph, s, slot, level, row_bytes);
+        n = meet_neighbours(graph, s, codes, slot, level, row_bytes);
         measure_met(graph, s, query, n);
         for (size_t i = 0; i < n; i++) {
             float d = s->distances[i];
@@ -244,7 +245,7 @@ static size_t
 rerank_count(const dp_hnsw *graph, const dp_scratch *s, uint32_t k)
 {
     if (s->code.exact && graph->metric == DP_METRIC_EUCLID &&
-        atomic_load_explicit((_Atomic(uint32_t) *)&graph->inexact, memory_order_relaxed) == 0) {
+        atomic_load_explicit((_Atomic(uint32_t) *)&s->set->inexact, memory_order_relaxed) == 0) {
         return (size_t)k + 1;
     }
     return (size_t)k + k / 4 + 4;
@@ -256,22 +257,11 @@ static size_t
 answer(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_candidate *c, size_t n,
        uint32_t k, dp_hit *hits)
 {
-    if (graph->coded) {
+    if (s->set != NULL) {
         size_t most = rerank_count(graph, s, k);
 
         n = n < most ? n : most;
-        for (size_t i = 0; i < n; i += DP_BATCH_MAX) {
-            size_t part = n - i < DP_BATCH_MAX ? n - i : DP_BATCH_MAX;
-
-            for (size_t j = 0; j < part; j++) {
-                s->rows[j] = dp_rows_peek(graph->rows, c[i + j].slot);
-            }
-            graph->distance->many(vector, (const void *const *)s->rows, part, graph->rows->dim,
-                                  s->distances);
-            for (size_t j = 0; j < part; j++) {
-                c[i + j].distance = s->distances[j];
-            }
-        }
+        dp_hnsw__measure_rows(graph, s, vector, c, n);
     }
     sort_candidates(c, n);
     n = n < k ? n : k;
@@ -352,7 +342,8 @@ keep_answers(const dp_hnsw *graph, const dp_slot_filter *filter, dp_candidate *c
 /* Neighbours of a node that pass, and of those that do not, their neighbours that pass: into ids
  * and rows, at most DP_BATCH_MAX. */
 static size_t
-meet_passing(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, const dp_slot_filter *filter)
+meet_passing(const dp_hnsw *graph, dp_scratch *s, const dp_slab *codes, uint32_t slot,
+             const dp_slot_filter *filter)
 {
     uint32_t near_count = dp_hnsw__read(graph, slot, 0, s->spare);
     uint32_t *far = s->spare + near_count;
@@ -377,7 +368,7 @@ meet_passing(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, const dp_slot_f
         }
     }
     for (size_t i = 0; i < n; i++) {
-        s->rows[i] = dp_hnsw__peek(graph, s->ids[i]);
+        s->rows[i] = dp_hnsw__peek(graph, codes, s->ids[i]);
     }
     return n;
 }
@@ -400,7 +391,7 @@ walk_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp
         size_t n;
 
         pool[at].slot |= DP_EXPANDED;
-        n = meet_passing(graph, s, slot, filter);
+        n = meet_passing(graph, s, dp_hnsw__codes(s, query), slot, filter);
         measure_met(graph, s, query, n);
         for (size_t i = 0; i < n; i++) {
             float d = s->distances[i];
@@ -490,8 +481,7 @@ dp_hnsw_search(dp_hnsw *graph, const float *query, dp_hnsw_query ask, const dp_s
     }
     ef = ef < DP_HNSW_EF_MAX ? ef : DP_HNSW_EF_MAX;
     ef = ef > ask.k ? ef : ask.k;
-    err = dp_scratch_take(&s, graph, atomic_load_explicit(&graph->slot_end, memory_order_acquire),
-                          graph->rows->dim);
+    err = dp_hnsw__take(graph, graph, &s);
     if (err != ORT_OK) {
         return err;
     }

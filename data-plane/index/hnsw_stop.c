@@ -79,7 +79,7 @@ walk_sample(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, size_t ef, dp_wa
     uint32_t found = 0;
     size_t n;
 
-    dp_hnsw__aim_slot(graph, s, slot, &query);
+    dp_hnsw__aim(graph, s, dp_hnsw__vector(graph, slot, s->vector), &query);
     if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {
         return 0;
     }
@@ -167,8 +167,7 @@ learn(dp_hnsw *graph)
     dp_scratch *s;
     size_t n;
 
-    if (dp_scratch_take(&s, graph, atomic_load_explicit(&graph->slot_end, memory_order_acquire),
-                        graph->rows->dim) != ORT_OK) {
+    if (dp_hnsw__take(graph, graph, &s) != ORT_OK) {
         return;
     }
     if (dp_scratch_pool(s, TRUTH_EF) == ORT_OK) {

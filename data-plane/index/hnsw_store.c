@@ -249,17 +249,18 @@ static ort_err
 write_graph(int fd, const dp_hnsw *graph, const dp_hnsw_stamp *stamp, ort_diag *diag)
 {
     unsigned char head[HEADER_BYTES] = {0};
+    dp_code_set *set = dp_hnsw__set(graph);
     header h = {
         .metric = graph->metric,
         .m = graph->m,
         .dim = graph->rows->dim,
         .elem = graph->rows->elem,
-        .coded = graph->coded,
+        .coded = set != NULL,
         .slots = used_slots(graph),
         .live = dp_hnsw_count(graph),
         .upper_count =
             atomic_load_explicit((_Atomic(uint32_t) *)&graph->upper_count, memory_order_relaxed),
-        .inexact = atomic_load_explicit((_Atomic(uint32_t) *)&graph->inexact, memory_order_relaxed),
+        .inexact = set != NULL ? atomic_load_explicit(&set->inexact, memory_order_relaxed) : 0,
         .entry = atomic_load_explicit((_Atomic(uint64_t) *)&graph->entry, memory_order_acquire),
         .seed = graph->seed,
         .stamp = *stamp};
@@ -275,8 +276,8 @@ write_graph(int fd, const dp_hnsw *graph, const dp_hnsw_stamp *stamp, ort_diag *
     if (err == ORT_OK) {
         err = write_slab(fd, &graph->links, h.slots, &h.crc[1], diag);
     }
-    if (err == ORT_OK && graph->coded) {
-        err = write_slab(fd, &graph->codes, h.slots, &h.crc[2], diag);
+    if (err == ORT_OK && set != NULL) {
+        err = write_slab(fd, &set->rows, h.slots, &h.crc[2], diag);
     }
     if (err == ORT_OK) {
         err = write_slab(fd, &graph->upper, h.upper_count, &h.crc[3], diag);
@@ -329,13 +330,14 @@ static ort_err
 check_header(const header *h, const dp_hnsw *graph, const dp_hnsw_stamp *stamp, uint64_t file_bytes,
              ort_diag *diag)
 {
+    const dp_code_set *set = dp_hnsw__set(graph);
     uint64_t want;
 
     if (h->stamp.owner[0] != stamp->owner[0] || h->stamp.owner[1] != stamp->owner[1]) {
         return ort_fail(diag, ORT_ESTALE, "the graph's file belongs to another owner");
     }
     if (h->metric != (uint32_t)graph->metric || h->m != graph->m || h->dim != graph->rows->dim ||
-        h->elem != (uint32_t)graph->rows->elem || h->coded != (graph->coded ? 1U : 0U)) {
+        h->elem != (uint32_t)graph->rows->elem || h->coded != (set != NULL ? 1U : 0U)) {
         return ort_fail(diag, ORT_ESTALE, "the graph's file was built with other settings");
     }
     if (h->slots > DP_HNSW_SLOT_MAX || (stamp->slot_end != 0 && h->slots > stamp->slot_end)) {
@@ -344,7 +346,7 @@ check_header(const header *h, const dp_hnsw *graph, const dp_hnsw_stamp *stamp, 
     }
     /* No overflow: 2^31 slots of at most 66 KiB. */
     want = HEADER_BYTES + (uint64_t)h->slots * (NODE_BYTES + (uint64_t)graph->m0 * 4) +
-           (graph->coded ? (uint64_t)h->slots * graph->codes.stride_bytes : 0) +
+           (set != NULL ? (uint64_t)h->slots * set->rows.stride_bytes : 0) +
            (uint64_t)h->upper_count * graph->m * 4;
     if (want != file_bytes) {
         return ort_fail(diag, ORT_ECORRUPT, "the graph's file has the wrong length");
@@ -460,6 +462,7 @@ read_graph(int fd, dp_hnsw *graph, dp_hnsw_stamp *stamp, ort_diag *diag)
 {
     unsigned char head[HEADER_BYTES];
     struct stat st;
+    dp_code_set *set = dp_hnsw__set(graph);
     header h = {0};
     uint64_t at = HEADER_BYTES;
     ort_err err;
@@ -487,8 +490,8 @@ read_graph(int fd, dp_hnsw *graph, dp_hnsw_stamp *stamp, ort_diag *diag)
     if (err == ORT_OK) {
         err = read_slab(fd, &graph->links, h.slots, &at, h.crc[1], diag);
     }
-    if (err == ORT_OK && graph->coded) {
-        err = read_slab(fd, &graph->codes, h.slots, &at, h.crc[2], diag);
+    if (err == ORT_OK && set != NULL) {
+        err = read_slab(fd, &set->rows, h.slots, &at, h.crc[2], diag);
     }
     if (err == ORT_OK) {
         err = read_slab(fd, &graph->upper, h.upper_count, &at, h.crc[3], diag);
@@ -500,7 +503,9 @@ read_graph(int fd, dp_hnsw *graph, dp_hnsw_stamp *stamp, ort_diag *diag)
     if (err == ORT_OK) {
         atomic_store_explicit(&graph->entry, h.entry, memory_order_release);
         atomic_store_explicit(&graph->live, h.live, memory_order_relaxed);
-        atomic_store_explicit(&graph->inexact, h.inexact, memory_order_relaxed);
+        if (set != NULL) {
+            atomic_store_explicit(&set->inexact, h.inexact, memory_order_relaxed);
+        }
         for (int i = 0; i < DP_STOP_STEPS; i++) {
             atomic_store_explicit(&graph->stop[i], h.stop[i], memory_order_relaxed);
         }

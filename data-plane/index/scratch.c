@@ -57,31 +57,49 @@ grow(dp_scratch *s, uint32_t slot_count, size_t dim)
         s->epoch = 0;
     }
     if (dim > s->dim_max) {
-        size_t code_bytes = (dp_code_bytes(dim) + 63) / 64 * 64;
-        int8_t *code = aligned_alloc(64, code_bytes);
-        int8_t *other = aligned_alloc(64, code_bytes);
         float *vector = malloc(dim * sizeof *vector);
         float *other_vector = malloc(dim * sizeof *other_vector);
 
-        if (code == NULL || other == NULL || vector == NULL || other_vector == NULL) {
-            free(code);
-            free(other);
+        if (vector == NULL || other_vector == NULL) {
             free(vector);
             free(other_vector);
             return ORT_ENOMEM;
         }
-        free(s->code_bytes);
-        free(s->other_bytes);
         free(s->vector);
         free(s->other_vector);
-        s->code_bytes = code;
-        s->other_bytes = other;
         s->vector = vector;
         s->other_vector = other_vector;
         s->dim_max = dim;
     }
-    s->code.codes = s->code_bytes;
-    s->other.codes = s->other_bytes;
+    return ORT_OK;
+}
+
+ort_err
+dp_scratch_code(dp_scratch *scratch, size_t query_bytes, size_t room_floats)
+{
+    query_bytes = (query_bytes + 63) / 64 * 64;
+    if (query_bytes > scratch->code_bytes_max) {
+        int8_t *code = aligned_alloc(64, query_bytes * 2);
+
+        if (code == NULL) {
+            return ORT_ENOMEM;
+        }
+        free(scratch->code_bytes);
+        scratch->code_bytes = code;
+        scratch->code_bytes_max = query_bytes;
+    }
+    if (room_floats > scratch->room_max) {
+        float *room = aligned_alloc(64, (room_floats * sizeof *room + 63) / 64 * 64);
+
+        if (room == NULL) {
+            return ORT_ENOMEM;
+        }
+        free(scratch->room);
+        scratch->room = room;
+        scratch->room_max = room_floats;
+    }
+    scratch->code.codes = scratch->code_bytes;
+    scratch->other.codes = scratch->code_bytes + scratch->code_bytes_max;
     return ORT_OK;
 }
 

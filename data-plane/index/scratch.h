@@ -11,6 +11,7 @@
 /* A slot met by a walk. The top bit of `slot` says that its links were followed: hence slots below
  * DP_HNSW_SLOT_MAX. */
 typedef dp_hit dp_candidate;
+typedef struct dp_code_set dp_code_set;
 #define DP_EXPANDED UINT32_C(0x80000000)
 
 /* Scratches belong to the process, not to a graph: a node with ten thousand graphs needs as many as
@@ -34,10 +35,13 @@ typedef struct dp_scratch {
     float *distances;
     uint32_t *spare; /* ids of links, when `ids` is in use */
 
-    dp_code_query code; /* the query in codes */
-    int8_t *code_bytes;
-    dp_code_query other; /* a second one, for distances between rows */
-    int8_t *other_bytes;
+    const dp_code_set *set; /* the codes that this walk goes over; NULL: rows */
+    dp_code_query code;     /* the query in codes */
+    dp_code_query other;    /* a second one, for distances between rows */
+    int8_t *code_bytes;     /* of both */
+    size_t code_bytes_max;
+    float *room; /* for coding */
+    size_t room_max;
     float *vector; /* a row as floats */
     float *other_vector;
     size_t dim_max;
@@ -51,6 +55,9 @@ typedef struct dp_scratch {
  * visited set is empty. ORT_EBUSY: DP_SCRATCH_MAX are in use; ORT_ENOMEM. */
 ORT_NODISCARD ort_err dp_scratch_take(dp_scratch **out, const void *owner, uint32_t slot_count,
                                       size_t dim);
+
+/* Room for two queries of so many bytes and for coding; what is in there is lost. */
+ORT_NODISCARD ort_err dp_scratch_code(dp_scratch *scratch, size_t query_bytes, size_t room_floats);
 
 /* Room for n candidates; what is in there is lost. */
 ORT_NODISCARD ort_err dp_scratch_pool(dp_scratch *scratch, size_t n);
