@@ -35,6 +35,8 @@ static const unsigned char magic[8] = {'O', 'R', 'T', 'C', 'O', 'D', 'E', 1};
 
 static const dp_coder_ops *const kinds[DP_CODE_COUNT] = {
     [DP_CODE_INT8] = &dp_coder__int8,
+    [DP_CODE_BINARY] = &dp_coder__bits,
+    [DP_CODE_ROTATED] = &dp_coder__bits,
 };
 
 size_t

@@ -145,6 +145,10 @@ int8_encode(const dp_coder *coder, unsigned char *row, const float *x, float *ro
     if (coder->floats[0] < coder->floats[1]) {
         lost = clip(coder, x, room);
         (void)dp_code_encode(row, room, coder->dim);
+        /* The length is known better than the clipped codes tell it. */
+        memcpy(&tail, row + dp_code_bytes(coder->dim), sizeof tail);
+        tail.norm2 = dp_norm2(x, coder->dim);
+        memcpy(row + dp_code_bytes(coder->dim), &tail, sizeof tail);
     }
     memcpy(&tail, row + dp_code_bytes(coder->dim), sizeof tail);
     /* Rounding errs by a twelfth of the squared step. */

@@ -37,6 +37,7 @@ struct dp_coder {
     void *derived; /* owned, one block: what `prepare` made of the floats */
 };
 
+extern const dp_coder_ops dp_coder__bits; /* BINARY, ROTATED */
 extern const dp_coder_ops dp_coder__int8;
 
 /* How many floats the model of a kind has. */
