@@ -63,7 +63,7 @@ dp_call_body(dp_call *call, bool may_be_empty, ort_json *out)
         text = "{}";
         len = 2;
     }
-    const ort_json_limits limits = {0};
+    const ort_json_limits limits = {.floats = true};
     ort_err err = ort_json_parse(&call->doc, text, len, limits, &call->diag);
     if (err != ORT_OK) {
         return err;

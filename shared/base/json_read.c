@@ -20,7 +20,7 @@ typedef struct {
 } note;
 
 enum { TYPE_BITS = 3, FLAG_PACKED = 1u << 3, FLAG_UNESCAPED = 1u << 3 };
-enum { FLAG_ESCAPED = 1u << 4, FLAG_TRUE = 1u << 4 };
+enum { FLAG_ESCAPED = 1u << 4, FLAG_TRUE = 1u << 4, FLAG_FLOATS = 1u << 4 };
 #define COUNT_SHIFT 5
 #define COUNT_MAX (UINT32_MAX >> COUNT_SHIFT)
 
@@ -31,18 +31,23 @@ typedef struct {
     char text[];
 } unescaped;
 
+/* The `next` (always at + 1 for it as well) of a packed array with FLAG_FLOATS leads to the first
+ * of its numbers in `floats`. */
 struct ort_json_doc {
     const char *text;
     note *notes;
     uint32_t count, cap;
     unescaped **strings;
     uint32_t string_count, string_cap;
+    float *floats;
+    size_t float_count, float_cap;
 };
 
 typedef struct {
     ort_json_doc *doc;
     const char *p, *start, *end;
     uint32_t depth_left, notes_max;
+    bool floats;       /* ort_json_limits */
     const char *wrong; /* what is wrong at p */
     ort_err err;
 } parser;
@@ -252,16 +257,39 @@ parse_number(parser *s)
 
 static bool parse_value(parser *s);
 
+/* Room for one more float; false: none, and the array goes without. */
+static bool
+room_for_float(ort_json_doc *doc)
+{
+    if (doc->float_count < doc->float_cap) {
+        return true;
+    }
+    const size_t cap = doc->float_cap == 0 ? 1024 : doc->float_cap * 2;
+    float *grown = cap <= UINT32_MAX ? realloc(doc->floats, cap * sizeof *grown) : NULL;
+    if (grown == NULL) {
+        return false;
+    }
+    doc->floats = grown;
+    doc->float_cap = cap;
+    return true;
+}
+
 /* Tries the array at p, behind its bracket and space, as numbers alone. Leaves p untouched and
  * returns false when it is something else, which the general way will judge. */
 static bool
 parse_packed(parser *s, uint32_t at)
 {
+    ort_json_doc *doc = s->doc;
     const char *start = s->p;
+    const size_t floats_before = doc->float_count;
+    bool floats = s->floats;
     uint32_t n = 0;
     bool integer;
     for (;;) {
-        const char *end = ort_num_scan(s->p, s->end, &integer);
+        floats = floats && room_for_float(doc);
+        const char *end =
+            floats ? ort_num_take_f32(s->p, s->end, &doc->floats[doc->float_count++], &floats)
+                   : ort_num_scan(s->p, s->end, &integer);
         if (end == NULL) {
             break;
         }
@@ -271,6 +299,12 @@ parse_packed(parser *s, uint32_t at)
         if (s->p < s->end && *s->p == ']' && n <= COUNT_MAX) {
             s->p++;
             close_note(s, at, ORT_JSON_ARRAY | FLAG_PACKED | n << COUNT_SHIFT);
+            if (floats) {
+                doc->notes[at].info |= FLAG_FLOATS;
+                doc->notes[at].next = (uint32_t)floats_before;
+            } else {
+                doc->float_count = floats_before;
+            }
             return true;
         }
         if (s->p >= s->end || *s->p != ',') {
@@ -280,6 +314,7 @@ parse_packed(parser *s, uint32_t at)
         skip_space(s);
     }
     s->p = start;
+    doc->float_count = floats_before;
     return false;
 }
 
@@ -449,6 +484,7 @@ ort_json_parse(ort_json_doc **out, const char *text, size_t len, ort_json_limits
         .end = text + len,
         .depth_left = limits.depth_max != 0 ? limits.depth_max : ORT_JSON_DEPTH_MAX,
         .notes_max = limits.notes_max != 0 ? limits.notes_max : NOTES_MAX,
+        .floats = limits.floats,
     };
     bool ok = parse_value(&s);
     if (ok) {
@@ -473,6 +509,7 @@ ort_json_free(ort_json_doc *doc)
         free(doc->strings[i]);
     }
     free(doc->strings);
+    free(doc->floats);
     free(doc->notes);
     free(doc);
 }
@@ -716,6 +753,10 @@ ort_json_floats(ort_json v, float *out, size_t cap)
     const note *n = note_of(v);
     const char *p = v.doc->text + n->offset + 1, *end = v.doc->text + n->offset + n->len;
     const uint32_t count = ort_json_count(v);
+    if ((n->info & FLAG_FLOATS) != 0) {
+        memcpy(out, v.doc->floats + n->next, count * sizeof *out);
+        return ORT_OK;
+    }
     for (uint32_t i = 0; i < count; i++) {
         bool integer;
         p = next_number(p);
@@ -762,7 +803,8 @@ ort_json_step(ort_json_iter *it)
         it->next++;
     }
     it->value = (ort_json){.doc = doc, .at = it->next};
-    const bool string = ort_json_type_of(it->value) == ORT_JSON_STRING;
-    it->next = string ? it->next + 1 : doc->notes[it->next].next;
+    const bool single = ort_json_type_of(it->value) == ORT_JSON_STRING || /* `next` may be taken */
+                        ort_json_is_numbers(it->value);
+    it->next = single ? it->next + 1 : doc->notes[it->next].next;
     return true;
 }

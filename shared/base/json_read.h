@@ -32,6 +32,10 @@ typedef enum {
 typedef struct {
     uint32_t depth_max; /* of nesting; 0 = ORT_JSON_DEPTH_MAX */
     uint32_t notes_max; /* of values kept; 0 = 4 million (64 MiB) */
+
+    /* The text is full of vectors: arrays of numbers are turned into floats in the pass that checks
+     * them, which costs 4 bytes a number and makes ort_json_floats() a copy. */
+    bool floats;
 } ort_json_limits;
 
 /* Parses text[0..len), which is borrowed until ort_json_free().

@@ -265,6 +265,150 @@ floats_go_out_and_in_exactly(void **state)
     }
 }
 
+/* One pass or two, near the end of the text or not: the same end, the same bits, the same verdict.
+ */
+static void
+take_and_scan_agree(const char *text, size_t len)
+{
+    for (unsigned behind = 0; behind <= 64; behind += 64) {
+        char *copy = malloc(len + behind + 1);
+        memcpy(copy, text, len);
+        memset(copy + len, ',', behind + 1);
+        const char *end = copy + len + behind;
+        bool integer, finite = true;
+        float taken = 42, read = 42;
+        const char *stop = ort_num_take_f32(copy, end, &taken, &finite);
+        const char *scanned = ort_num_scan(copy, end, &integer);
+        if (stop != scanned) {
+            fail_msg("\"%.*s\": one ends elsewhere", (int)len, text);
+        }
+        if (scanned != NULL) {
+            const bool ok = ort_num_f32(copy, (size_t)(scanned - copy), &read) == ORT_OK;
+            if (ok != finite || (ok && memcmp(&taken, &read, sizeof read) != 0)) {
+                fail_msg("\"%.*s\": %a or %a", (int)len, text, (double)taken, (double)read);
+            }
+        }
+        free(copy);
+    }
+}
+
+/* Vectors are read eight digits at a time; whatever stands there must be taken as the plain reading
+ * of one digit after the other takes it. */
+static void
+numbers_read_in_eights_are_those_read_one_by_one(void **state)
+{
+    static const char *const odd[] = {
+        "0",
+        "-0",
+        "-0.0",
+        "0.0",
+        "00",
+        "01",
+        "-",
+        "-.",
+        ".5",
+        "5.",
+        "5.e1",
+        "1e5",
+        "1E+5",
+        "1e",
+        "1e-",
+        "12345678",
+        "1234567",
+        "123456789012345678901234567890",
+        "0.1234567",
+        "0.12345678",
+        "0.123456789",
+        "0.1234567890123456",
+        "0.12345678901234567",
+        "0.1234567890123456789",
+        "0.12345678901234567890123456789",
+        "0.000000000000000000000001",
+        "1.00000000000000000000",
+        "3.4028235e38",
+        "3.4028236e38",
+        "1e39",
+        "-1e999",
+        "1.1754944e-38",
+        "1e-45",
+        "1e-46",
+        "0.1:345678",
+        "0.1/345678",
+        "0.\xff\xff\xff\xff",
+        "1234567.1234567",
+        "9999999.99999999999",
+        "16777217",
+        "16777217.0",
+        "0.50000002980232238769531250",
+        "8.5899345920000000001",
+        "--1",
+        "+1",
+    };
+    char text[64];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        take_and_scan_agree(odd[i], strlen(odd[i]));
+    }
+    for (int i = 0; i < 100000; i++) {
+        static const char alphabet[] = "0123456789012345678900..--eE+,: ";
+        const uint32_t bits = (uint32_t)next_random();
+        size_t len;
+        float v;
+        memcpy(&v, &bits, sizeof v);
+        if (i % 4 == 0) {
+            len = 1 + next_random() % 30;
+            for (size_t j = 0; j < len; j++) {
+                text[j] = alphabet[next_random() % (sizeof alphabet - 1)];
+            }
+        } else {
+            v = i % 4 == 1 && isfinite(v) ? v : (float)(int32_t)bits / 3e9f;
+            const int precision = (int)(next_random() % 21);
+            len = (size_t)snprintf(text, sizeof text, i % 2 == 0 ? "%.*f" : "%.*g", precision,
+                                   (double)v);
+        }
+        take_and_scan_agree(text, len < sizeof text ? len : sizeof text - 1);
+    }
+}
+
+/* A document asked for floats gives the same floats, and refuses the same ones, as one that reads
+ * them when asked; arrays beside and behind are not disturbed. */
+static void
+floats_kept_are_the_floats_read(void **state)
+{
+    static const char text[] = "{\"a\":[0.25,-1.5,3],\"x\":[1,\"s\",2],\"b\":[[],[7.125],[1e999,2],"
+                               "[4,5.0000000000000000000001]],\"n\":[12345678901234567890]}";
+    ort_json_doc *docs[2];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ort_json_parse(&docs[i], text, sizeof text - 1,
+                                        (ort_json_limits){.floats = i == 1}, NULL),
+                         ORT_OK);
+        float v[4] = {0};
+        const ort_json root = ort_json_root(docs[i]), b = ort_json_get(root, "b");
+        assert_int_equal(ort_json_floats(ort_json_get(root, "a"), v, 4), ORT_OK);
+        assert_true(v[0] == 0.25f && v[1] == -1.5f && v[2] == 3.0f);
+        assert_int_equal(ort_json_floats(ort_json_get(root, "a"), v, 2), ORT_EINVAL);
+        assert_false(ort_json_is_numbers(ort_json_get(root, "x")));
+        assert_int_equal(ort_json_count(ort_json_get(root, "x")), 3);
+        assert_int_equal(ort_json_count(b), 4);
+        ort_json_iter it = ort_json_each(b);
+        assert_true(ort_json_step(&it) && ort_json_floats(it.value, v, 0) == ORT_OK);
+        assert_true(ort_json_step(&it) && ort_json_floats(it.value, v, 4) == ORT_OK);
+        assert_true(v[0] == 7.125f);
+        assert_true(ort_json_step(&it) && ort_json_floats(it.value, v, 4) == ORT_EINVAL);
+        assert_true(ort_json_step(&it) && ort_json_floats(it.value, v, 4) == ORT_OK);
+        assert_true(v[0] == 4.0f && v[1] == 5.0f);
+        it = ort_json_each(ort_json_get(root, "n"));
+        uint64_t n = 0;
+        assert_true(ort_json_step(&it) && ort_json_u64(it.value, &n) == ORT_OK);
+        assert_true(n == UINT64_C(12345678901234567890));
+    }
+    ort_json_free(docs[0]);
+    ort_json_free(docs[1]);
+}
+
 static void
 doubles_go_out_and_in_exactly(void **state)
 {
@@ -345,6 +489,8 @@ main(void)
         cmocka_unit_test(every_prefix_of_a_document_is_refused),
         cmocka_unit_test(depth_and_size_are_bounded),
         cmocka_unit_test(floats_go_out_and_in_exactly),
+        cmocka_unit_test(numbers_read_in_eights_are_those_read_one_by_one),
+        cmocka_unit_test(floats_kept_are_the_floats_read),
         cmocka_unit_test(doubles_go_out_and_in_exactly),
         cmocka_unit_test(integers_are_exact_or_refused),
         cmocka_unit_test(writer_escapes_what_json_forbids),
