@@ -10,7 +10,6 @@
 
 #include "base/clock.h"
 #include "base/crc32c.h"
-#include "base/file.h"
 #include "base/thread.h"
 #include "storage/io.h"
 #include "storage/log_internal.h"
@@ -136,10 +135,10 @@ dp_log__roll(dp_log *log, bool *clean_out, ort_diag *diag)
         /* Should it stay behind: a header without records, which open tells and removes. */
         const ort_err gone = fd >= 0 ? dp_io_unlink(log->dir_fd, name, NULL) : ORT_OK;
         (void)gone;
-        ort_fd_close(fd);
+        dp_io_close(fd);
         return err;
     }
-    ort_fd_close(log->fd);
+    dp_io_close(log->fd);
     log->fd = fd;
     log->zero_end = sizeof bytes;
     log->marked = false;

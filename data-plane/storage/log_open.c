@@ -5,7 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/thread.h"
 #include "storage/io.h"
 #include "storage/log_internal.h"
@@ -62,9 +61,9 @@ adopt_newest(dp_log *log, const dp_log_scan *scan, ort_diag *diag)
 {
     char name[DP_LOG_NAME_BYTES];
     dp_log__name(log->files[log->file_count - 1].first_lsn, name);
-    log->fd = ort_open_beneath(log->dir_fd, name, O_RDWR, 0);
-    if (log->fd < 0) {
-        return ort_fail_errno(diag, ORT_EIO, "open %s", name);
+    ort_err err = dp_io_open(log->dir_fd, name, O_RDWR, &log->fd, diag);
+    if (err != ORT_OK) {
+        return err == ORT_ENOTFOUND ? ORT_EIO : err; /* it was there a moment ago */
     }
     log->zero_end = scan->size;
     log->marked = scan->clean;
@@ -74,7 +73,7 @@ adopt_newest(dp_log *log, const dp_log_scan *scan, ort_diag *diag)
     if (!scan->all_zero) {
         /* Durable before anything is written there: a disk that kept the new bytes and not the
          * truncation would show them among what is cut now. */
-        ort_err err = dp_io_truncate(log->fd, scan->end, diag);
+        err = dp_io_truncate(log->fd, scan->end, diag);
         if (err == ORT_OK) {
             err = dp_io_sync_data(log->fd, name, diag);
         }
@@ -129,8 +128,8 @@ static void
 destroy(dp_log *log)
 {
     if (log != NULL) {
-        ort_fd_close(log->fd);
-        ort_fd_close(log->dir_fd);
+        dp_io_close(log->fd);
+        dp_io_close(log->dir_fd);
         ort_buf_fini(&log->pending);
         ort_buf_fini(&log->writing);
         free(log->files);
@@ -160,10 +159,10 @@ dp_log_open(dp_log **out, int dir_fd, const dp_log_config *config, dp_log_found 
     if (log->config.pending_bytes_max == 0) {
         log->config.pending_bytes_max = PENDING_BYTES_DEFAULT;
     }
-    log->dir_fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0);
-    const ort_err err = log->dir_fd < 0
-                            ? ort_fail_errno(diag, ORT_EIO, "duplicate a directory descriptor")
-                            : load(log, found, diag);
+    ort_err err = dp_io_dup(dir_fd, &log->dir_fd, diag);
+    if (err == ORT_OK) {
+        err = load(log, found, diag);
+    }
     if (err != ORT_OK) {
         destroy(log);
         return err;

@@ -1,12 +1,9 @@
 /* Reading durable records while the log goes on. */
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/file.h"
+#include "storage/io.h"
 #include "storage/log_internal.h"
 
 struct dp_log_reader {
@@ -24,13 +21,14 @@ static ort_err
 enter_file(dp_log_reader *r, uint64_t first_lsn, ort_diag *diag)
 {
     dp_log__name(first_lsn, r->name);
-    const int fd = ort_open_beneath(r->log->dir_fd, r->name, O_RDONLY, 0);
-    if (fd < 0) {
-        return errno == ENOENT ? ort_fail(diag, ORT_ENOTFOUND,
-                                          "record %" PRIu64 " was cut from the log", r->next_lsn)
-                               : ort_fail_errno(diag, ORT_EIO, "open %s", r->name);
+    int fd;
+    const ort_err err = dp_io_open(r->log->dir_fd, r->name, O_RDONLY, &fd, diag);
+    if (err != ORT_OK) {
+        return err == ORT_ENOTFOUND
+                   ? ort_fail(diag, err, "record %" PRIu64 " was cut from the log", r->next_lsn)
+                   : err;
     }
-    ort_fd_close(r->window.fd);
+    dp_io_close(r->window.fd);
     r->window.fd = fd;
     ort_buf_clear(&r->window.buf);
     r->at = DP_LOG_HEADER_BYTES;
@@ -50,16 +48,14 @@ static ort_err
 read_frame(dp_log_reader *r, dp_log_frame *frame, const unsigned char **bytes, bool *got,
            ort_diag *diag)
 {
-    struct stat st;
     size_t n;
     *got = false;
-    if (fstat(r->window.fd, &st) != 0) {
-        return ort_fail_errno(diag, ORT_EIO, "stat %s", r->name);
+    ort_err err = dp_io_size(r->window.fd, &r->window.size, r->name, diag);
+    if (err != ORT_OK) {
+        return err;
     }
-    r->window.size = (uint64_t)st.st_size;
     for (;;) {
-        ort_err err =
-            dp_log__window_get(&r->window, r->at, DP_LOG_RECORD_HEADER_BYTES, bytes, &n, diag);
+        err = dp_log__window_get(&r->window, r->at, DP_LOG_RECORD_HEADER_BYTES, bytes, &n, diag);
         if (err != ORT_OK || n < 4 || ort_get_u32(*bytes) == 0) {
             return err;
         }
@@ -167,7 +163,7 @@ void
 dp_log_reader_close(dp_log_reader *r)
 {
     if (r != NULL) {
-        ort_fd_close(r->window.fd);
+        dp_io_close(r->window.fd);
         ort_buf_fini(&r->window.buf);
         free(r);
     }

@@ -1,15 +1,11 @@
 /* The log read from its beginning: at open, and by whoever verifies. */
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/file.h"
+#include "storage/io.h"
 #include "storage/log_internal.h"
 
 #define WINDOW_BYTES (256u << 10)
@@ -36,36 +32,28 @@ file_order(const void *a, const void *b)
     return x->first_lsn < y->first_lsn ? -1 : x->first_lsn > y->first_lsn;
 }
 
+static int
+note_file(void *ctx, const char *name)
+{
+    dp_log_file file = {0};
+    if (parse_name(name, &file.first_lsn)) {
+        ort_buf_put(ctx, &file, sizeof file);
+    }
+    return 0;
+}
+
 ort_err
 dp_log__list(int dir_fd, dp_log_file **out, uint32_t *count_out, ort_diag *diag)
 {
-    ort_err err = ORT_OK;
     ort_buf list = {0};
-    DIR *dir = NULL;
-    /* Not a dup: that would share its position with every other reader of the directory. */
-    const int fd = ort_open_beneath(dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+    int stopped;
 
     *out = NULL;
     *count_out = 0;
-    dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (dir == NULL) {
-        err = ort_fail_errno(diag, ORT_EIO, "read the shard's directory");
-        ort_fd_close(fd);
-        return err;
-    }
-    errno = 0;
-    for (const struct dirent *d; (d = readdir(dir)) != NULL; errno = 0) {
-        dp_log_file file = {0};
-        if (parse_name(d->d_name, &file.first_lsn)) {
-            ort_buf_put(&list, &file, sizeof file);
-        }
-    }
-    if (errno != 0) {
-        err = ort_fail_errno(diag, ORT_EIO, "read the shard's directory");
-    } else if (list.failed) {
+    ort_err err = dp_io_list(dir_fd, note_file, &list, &stopped, diag);
+    if (err == ORT_OK && list.failed) {
         err = ort_fail(diag, ORT_ENOMEM, "list of log files");
     }
-    closedir(dir);
     if (err != ORT_OK || list.len == 0) {
         ort_buf_fini(&list);
         return err;
@@ -98,7 +86,7 @@ dp_log__window_get(dp_log_window *w, uint64_t at, size_t want, const unsigned ch
         if (to == NULL) {
             return ort_fail(diag, ORT_ENOMEM, "read %zu bytes of the log", n);
         }
-        const ort_err err = ort_pread_full(w->fd, to, n, at, diag);
+        const ort_err err = dp_io_read(w->fd, to, n, at, diag);
         if (err != ORT_OK) {
             return err;
         }
@@ -219,15 +207,13 @@ ort_err
 dp_log__scan(int fd, const char *name, const dp_log_config *config, bool newest, dp_log_fn fn,
              void *ctx, dp_log_scan *out, ort_diag *diag)
 {
-    struct stat st;
     dp_log_window w = {.fd = fd};
     dp_log_scan scan = {0};
-    ort_err err = ORT_OK;
-
-    if (fstat(fd, &st) != 0) {
-        return ort_fail_errno(diag, ORT_EIO, "stat %s", name);
+    ort_err err = dp_io_size(fd, &w.size, name, diag);
+    if (err != ORT_OK) {
+        return err;
     }
-    w.size = scan.size = (uint64_t)st.st_size;
+    scan.size = w.size;
     err = read_header(&w, config, newest, &scan.header, diag);
     scan.last = scan.header.prev;
     scan.end = DP_LOG_HEADER_BYTES;
@@ -291,12 +277,13 @@ scan_one(int dir_fd, dp_log_file *file, const dp_log_config *config, bool newest
 {
     char name[DP_LOG_NAME_BYTES];
     dp_log__name(file->first_lsn, name);
-    const int fd = ort_open_beneath(dir_fd, name, O_RDONLY, 0);
-    if (fd < 0) {
-        return ort_fail_errno(diag, ORT_EIO, "open %s", name);
+    int fd;
+    ort_err err = dp_io_open(dir_fd, name, O_RDONLY, &fd, diag);
+    if (err != ORT_OK) {
+        return err == ORT_ENOTFOUND ? ORT_EIO : err; /* it was there a moment ago */
     }
-    ort_err err = dp_log__scan(fd, name, config, newest, fn, ctx, out, diag);
-    ort_fd_close(fd);
+    err = dp_log__scan(fd, name, config, newest, fn, ctx, out, diag);
+    dp_io_close(fd);
     file->bytes = out->end;
     if (err == ORT_OK && out->header.first_lsn != file->first_lsn) {
         err = ort_fail(diag, ORT_ECORRUPT, "%s begins with record %" PRIu64, name,

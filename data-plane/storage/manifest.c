@@ -189,7 +189,7 @@ dp_manifest_read(int dir_fd, dp_manifest *out, uint64_t *bytes_out, ort_diag *di
 {
     ort_buf bytes = {0};
     *out = (dp_manifest){0};
-    ort_err err = ort_file_read(dir_fd, DP_MANIFEST_NAME, FILE_BYTES_MAX, &bytes, diag);
+    ort_err err = dp_io_read_file(dir_fd, DP_MANIFEST_NAME, FILE_BYTES_MAX, &bytes, diag);
     if (err == ORT_OK) {
         err = dp_manifest_decode(bytes.data, bytes.len, out, diag);
         if (err != ORT_OK) {
@@ -225,7 +225,7 @@ dp_manifest_replace(int dir_fd, const dp_manifest *manifest, uint64_t *bytes_out
         dp_io_point("manifest.written");
         err = dp_io_sync(fd, fresh, diag);
     }
-    ort_fd_close(fd);
+    dp_io_close(fd);
     if (err == ORT_OK) {
         dp_io_point("manifest.synced");
         *switched_out = true;

@@ -2,15 +2,11 @@
 #include "storage/points.h"
 
 #include <assert.h>
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "base/file.h"
 #include "storage/io.h"
 #include "storage/points_internal.h"
 
@@ -274,12 +270,10 @@ dp_points__open(dp_points **out, int dir_fd, const dp_points_config *config,
     p->tenant = config->tenant;
     p->shard = config->shard;
     p->zstd_level = config->zstd_level == 0 ? 1 : config->zstd_level;
-    p->dir_fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0);
-    if (p->dir_fd < 0) {
-        err = ort_fail_errno(diag, ORT_EIO, "duplicate a directory descriptor");
-        goto done;
+    err = dp_io_dup(dir_fd, &p->dir_fd, diag);
+    if (err == ORT_OK) {
+        err = dp_chunk_layout_init(&p->layout, &config->layout, diag);
     }
-    err = dp_chunk_layout_init(&p->layout, &config->layout, diag);
     if (err != ORT_OK) {
         goto done;
     }
@@ -328,24 +322,29 @@ is_leftover(const dp_points *p, const char *name)
     return true;
 }
 
+typedef struct {
+    dp_points *points;
+    ort_diag *diag;
+    ort_err err;
+} sweeping;
+
+static int
+sweep_one(void *ctx, const char *name)
+{
+    sweeping *s = ctx;
+    if (is_leftover(s->points, name)) {
+        s->err = dp_io_unlink(s->points->dir_fd, name, s->diag);
+    }
+    return s->err != ORT_OK;
+}
+
 ort_err
 dp_points__sweep(dp_points *p, ort_diag *diag)
 {
-    ort_err err = ORT_OK;
-    const int fd = ort_open_beneath(p->dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (dir == NULL) {
-        err = ort_fail_errno(diag, ORT_EIO, "read the shard's directory");
-        ort_fd_close(fd);
-        return err;
-    }
-    for (const struct dirent *d; err == ORT_OK && (d = readdir(dir)) != NULL;) {
-        if (is_leftover(p, d->d_name)) {
-            err = dp_io_unlink(p->dir_fd, d->d_name, diag);
-        }
-    }
-    closedir(dir);
-    return err;
+    sweeping s = {.points = p, .diag = diag};
+    int stopped;
+    const ort_err err = dp_io_list(p->dir_fd, sweep_one, &s, &stopped, diag);
+    return err != ORT_OK ? err : s.err;
 }
 
 ort_err
@@ -404,7 +403,7 @@ dp_points_close(dp_points *p)
     unreserve((void *)p->chunks, CHUNKS_BYTES);
     free(p->owner);
     dp_chunk_layout_fini(&p->layout);
-    ort_fd_close(p->dir_fd);
+    dp_io_close(p->dir_fd);
     pthread_rwlock_destroy(&p->lock);
     pthread_mutex_destroy(&p->retire_mutex);
     pthread_mutex_destroy(&p->mark_mutex);

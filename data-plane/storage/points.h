@@ -16,10 +16,13 @@
 #include "base/point_id.h"
 #include "storage/log.h"
 
+#ifndef DP_CHUNK_BITS /* the simulation has small chunks: no file of it is ever kept */
 #define DP_CHUNK_BITS 12u
+#endif
 #define DP_CHUNK_SLOTS (UINT32_C(1) << DP_CHUNK_BITS)
 #define DP_SLOT_NONE UINT32_MAX
-#if ORT_CHECK /* the sanitizers keep books over address space that is only reserved */
+#ifdef DP_SLOTS_MAX /* likewise */
+#elif ORT_CHECK     /* the sanitizers keep books over address space that is only reserved */
 #define DP_SLOTS_MAX (UINT32_C(1) << 24)
 #else
 #define DP_SLOTS_MAX (UINT32_C(1) << 31)

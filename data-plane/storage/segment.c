@@ -1,21 +1,18 @@
 /* Segments: opened, checked, read. The writer is segment_write.c. */
 #include "storage/segment.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <zstd.h>
 
 #include "base/crc32c.h"
-#include "base/file.h"
 #include "base/limits.h"
 #include "storage/chunk.h"
+#include "storage/io.h"
 #include "storage/segment_internal.h"
 
 #define PRESENT_BYTES (DP_CHUNK_SLOTS / 8)
@@ -69,7 +66,7 @@ check_section(const dp_segment *s, const dp_section *section, ort_diag *diag)
                                                                    : DP_SEGMENT_CRC_SPAN;
         const unsigned char *bytes = section_bytes(s, section) + at;
         if (copy != NULL) {
-            err = ort_pread_full(s->fd, copy, n, section->offset + at, diag);
+            err = dp_io_read(s->fd, copy, n, section->offset + at, diag);
             bytes = copy;
         }
         const unsigned char *want = s->crcs + (size_t)(section->crc_first + i) * 4;
@@ -339,7 +336,8 @@ dp_segment_open(dp_segment **out, int dir_fd, const dp_segment_ref *ref, ort_ten
                 ort_collection_id shard, ort_diag *diag)
 {
     char name[DP_SEGMENT_NAME_BYTES];
-    struct stat st;
+    void *map = NULL;
+    uint64_t size = 0;
     ort_err err = ORT_OK;
     dp_segment *s = segment_alloc();
 
@@ -348,28 +346,25 @@ dp_segment_open(dp_segment **out, int dir_fd, const dp_segment_ref *ref, ort_ten
     if (s == NULL) {
         return ort_fail(diag, ORT_ENOMEM, "%s", name);
     }
-    s->fd = ort_open_beneath(dir_fd, name, O_RDONLY, 0);
-    if (s->fd < 0) {
-        err = errno == ENOENT ? ort_fail(diag, ORT_ECORRUPT, "the file is missing")
-                              : ort_fail_errno(diag, ORT_EIO, "open");
-        goto done;
+    err = dp_io_open(dir_fd, name, O_RDONLY, &s->fd, diag);
+    if (err == ORT_ENOTFOUND) {
+        err = ort_fail(diag, ORT_ECORRUPT, "the file is missing");
     }
-    if (fstat(s->fd, &st) != 0) {
-        err = ort_fail_errno(diag, ORT_EIO, "stat");
-        goto done;
+    if (err == ORT_OK) {
+        err = dp_io_size(s->fd, &size, "it", diag);
     }
-    if ((uint64_t)st.st_size != ref->file_bytes || st.st_size < DP_SEGMENT_HEADER_BYTES) {
-        err = ort_fail(diag, ORT_ECORRUPT, "%lld bytes, the manifest says %" PRIu64,
-                       (long long)st.st_size, ref->file_bytes);
-        goto done;
+    if (err == ORT_OK && (size != ref->file_bytes || size < DP_SEGMENT_HEADER_BYTES)) {
+        err = ort_fail(diag, ORT_ECORRUPT, "%" PRIu64 " bytes, the manifest says %" PRIu64, size,
+                       ref->file_bytes);
     }
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, s->fd, 0);
-    if (map == MAP_FAILED) {
-        err = ort_fail_errno(diag, ORT_EIO, "map");
+    if (err == ORT_OK) {
+        err = dp_io_map(s->fd, (size_t)size, &map, "it", diag);
+    }
+    if (err != ORT_OK) {
         goto done;
     }
     s->map = map;
-    s->map_bytes = (size_t)st.st_size;
+    s->map_bytes = (size_t)size;
     s->mapped = true;
     err = parse(s, diag);
     if (err == ORT_OK && (s->tenant != tenant.v || s->shard != shard.v)) {
@@ -413,9 +408,9 @@ dp_segment_close(dp_segment *s)
 {
     if (s != NULL) {
         if (s->mapped) {
-            munmap((void *)(uintptr_t)s->map, s->map_bytes);
+            dp_io_unmap((void *)(uintptr_t)s->map, s->map_bytes);
         }
-        ort_fd_close(s->fd);
+        dp_io_close(s->fd);
         free(s->sections);
         free(s);
     }

@@ -5,7 +5,6 @@
 #include <zstd.h>
 
 #include "base/crc32c.h"
-#include "base/file.h"
 #include "base/id.h"
 #include "storage/chunk.h"
 #include "storage/io.h"
@@ -439,7 +438,7 @@ dp_segment_write(int dir_fd, const dp_segment_source *source, dp_segment_ref *re
     if (w.err == ORT_OK) {
         write_index(&w, ref_out);
     }
-    ort_fd_close(w.fd);
+    dp_io_close(w.fd);
     ort_buf_fini(&w.buffer);
     ort_buf_fini(&w.index);
     ort_buf_fini(&w.crcs);

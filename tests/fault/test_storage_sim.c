@@ -1,9 +1,18 @@
 /* A shard over a disk that forgets, one seed after the other: no threads, no clock, no real disk.
- * ORT_SEEDS says how many (40); ORT_SEED runs that one alone. A failure prints its seed. */
+ * What happens follows from the seed alone. Seeds 1, 2, .. are run for ORT_SIM_SECONDS (15), or as
+ * many as ORT_SIM_SEEDS says; ORT_SIM_SEED runs that one alone. A failure prints its seed.
+ *
+ * Built without sanitizers and with chunks of 64 slots, so that thousands of seeds a minute see
+ * merges, dropped chunks and renumbering. What the sanitizers would find, the same model finds
+ * under them in test_storage_points and test_storage_kill. */
 #include <errno.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "storage/io.h"
 #include "support/shard_model.h"
 #include "support/sim_disk.h"
@@ -35,16 +44,16 @@ typedef struct {
     uint32_t first, count, seed;
 } tried;
 
-enum { OPS_MAX = 4000, GROUP_MAX = 6 };
+enum { OPS_MAX = 4000, GROUP_MAX = 4, STEPS = 40 };
 static tried ops[OPS_MAX];
-static uint64_t acked;
+static uint64_t acked, tried_to;
 
 static tried
 make_op(void)
 {
     return (tried){.op = dice(4) == 0 ? MODEL_OP_KILL : MODEL_OP_PUT,
                    .first = dice(MODEL_IDS),
-                   .count = 1 + dice(dice(10) == 0 ? 1200 : 60),
+                   .count = 1 + dice(dice(20) == 0 ? 200 : 12),
                    .seed = dice(1u << 20) | 1};
 }
 
@@ -60,7 +69,7 @@ want_up_to(shard_model *m, uint64_t lsn)
 
 /* Several records handed in, then one wait: a group commit. */
 static void
-do_group(shard_model *m, uint64_t *tried_to)
+do_group(shard_model *m)
 {
     dp_log_ticket tickets[GROUP_MAX];
     const uint32_t n = 1 + dice(GROUP_MAX);
@@ -78,7 +87,7 @@ do_group(shard_model *m, uint64_t *tried_to)
         MUST(tickets[handed_in].lsn == acked + handed_in + 1);
         MUST(tickets[handed_in].lsn < OPS_MAX);
         ops[tickets[handed_in].lsn] = op;
-        *tried_to = tickets[handed_in].lsn;
+        tried_to = tickets[handed_in].lsn;
     }
     if (handed_in == 0) {
         return;
@@ -91,7 +100,7 @@ do_group(shard_model *m, uint64_t *tried_to)
     if (err != ORT_OK) {
         strcpy(last_words, diag.text);
         if (dp_log_check(m->log, NULL) == ORT_OK) {
-            *tried_to = acked; /* the disk was full: they are not in the log and will not be */
+            tried_to = acked; /* the disk was full: they are not in the log and will not be */
         }
         return;
     }
@@ -101,26 +110,54 @@ do_group(shard_model *m, uint64_t *tried_to)
     }
 }
 
+/* Writers go on beside a checkpoint: between any two of its steps, a group may come in. */
+static shard_model *beside;
+
+static void
+write_beside(const char *point)
+{
+    shard_model *m = beside;
+    if (m == NULL || strncmp(point, "log.", 4) == 0 || dice(4) != 0 || acked > OPS_MAX - 100) {
+        return;
+    }
+    beside = NULL;
+    if (!sim_disk_stopped() && dp_log_check(m->log, NULL) == ORT_OK) {
+        do_group(m);
+    }
+    beside = m;
+}
+
+static void
+do_checkpoint(shard_model *m, bool merge_all)
+{
+    ort_diag diag = {{0}};
+    beside = dice(2) == 0 ? m : NULL;
+    const ort_err err = shard_model_checkpoint(m, merge_all, &diag);
+    beside = NULL;
+    strcpy(last_words, diag.text);
+    MUST(err == ORT_OK || err == ORT_EIO || err == ORT_ENOSPC);
+}
+
 static void
 run_seed(uint64_t seed)
 {
-    scratch place = scratch_make();
-    shard_model *m = calloc(1, sizeof *m);
-    uint64_t tried_to = 0;
+    static shard_model model;
+    shard_model *m = &model;
     ort_diag diag = {{0}};
 
     seed_now = seed;
     random_state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-    acked = 0;
+    acked = tried_to = 0;
     last_words[0] = '\0';
-    sim_disk_start(&place, seed);
+    memset(m, 0, sizeof *m);
+    sim_disk_start(seed);
     const uint32_t rounds = 3 + dice(6);
     for (uint32_t round = 0; round < rounds; round++) {
         sim_disk_crash_in(dice(3) == 0 ? 1 + dice(12) : 1 + dice(400));
         if (dice(3) == 0) {
-            sim_disk_fail_in(1 + dice(120), dice(2) == 0 ? EIO : ENOSPC);
+            sim_disk_fail_in(1 + dice(200), dice(2) == 0 ? EIO : ENOSPC);
         }
-        ort_err err = shard_model_open(m, place.fd, &diag);
+        ort_err err = shard_model_open(m, sim_disk_dir(), &diag);
         if (err != ORT_OK) {
             strcpy(last_words, diag.text);
             MUST(err == ORT_EIO || err == ORT_ENOSPC); /* never damage */
@@ -131,13 +168,12 @@ run_seed(uint64_t seed)
             acked = tried_to = there; /* found, so it is for good */
             want_up_to(m, there);
             shard_model_check(m);
-            for (uint32_t step = 0; step < 60 && !sim_disk_stopped(); step++) {
+            for (uint32_t step = 0; step < STEPS && !sim_disk_stopped(); step++) {
                 const uint32_t what = dice(20);
                 if (what < 14) {
-                    do_group(m, &tried_to);
+                    do_group(m);
                 } else if (what < 18 && dp_log_check(m->log, NULL) == ORT_OK) {
-                    err = shard_model_checkpoint(m, what == 17, &diag);
-                    MUST(err == ORT_OK || err == ORT_EIO || err == ORT_ENOSPC);
+                    do_checkpoint(m, what == 17);
                 } else if (what == 18) {
                     uint32_t moved;
                     MUST(dp_points_relocate(m->points, 300, NULL, NULL, &moved, &diag) == ORT_OK);
@@ -156,11 +192,11 @@ run_seed(uint64_t seed)
             }
         }
         sim_disk_stop();
-        sim_disk_restart(&place);
+        sim_disk_restart();
     }
 
     /* In the end, on a disk that works: all there, and every checksum right. */
-    const ort_err err = shard_model_open(m, place.fd, &diag);
+    const ort_err err = shard_model_open(m, sim_disk_dir(), &diag);
     strcpy(last_words, diag.text);
     MUST(err == ORT_OK);
     MUST(m->applied >= acked && m->applied <= tried_to);
@@ -170,28 +206,48 @@ run_seed(uint64_t seed)
     const uint64_t live = dp_points_live_count(m->points);
     shard_model_close(m);
     dp_verify_report report;
-    const ort_err verified =
-        dp_storage_verify(place.fd, (ort_tenant_id){1}, (ort_collection_id){2}, &report, &diag);
+    const ort_err verified = dp_storage_verify(sim_disk_dir(), (ort_tenant_id){1},
+                                               (ort_collection_id){2}, &report, &diag);
     strcpy(last_words, diag.text);
     MUST(verified == ORT_OK && report.points == live);
     sim_disk_end();
-    scratch_drop(&place);
-    free(m);
+}
+
+/* Whatever aborts, here or in the model, says at which seed. */
+static void
+name_the_seed(int sig)
+{
+    char text[80];
+    const int n = snprintf(text, sizeof text, "storage simulation: failed with ORT_SIM_SEED=%llu\n",
+                           (unsigned long long)seed_now);
+    const ssize_t ignored = write(STDERR_FILENO, text, (size_t)n);
+    (void)ignored;
+    signal(sig, SIG_DFL);
+    raise(sig);
 }
 
 int
 main(void)
 {
-    const char *one = getenv("ORT_SEED");
-    const char *many = getenv("ORT_SEEDS");
+    const char *one = getenv("ORT_SIM_SEED"), *many = getenv("ORT_SIM_SEEDS");
+    const char *first = getenv("ORT_SIM_FIRST"), *budget = getenv("ORT_SIM_SECONDS");
+    signal(SIGABRT, name_the_seed);
+    signal(SIGSEGV, name_the_seed);
+    signal(SIGBUS, name_the_seed);
+    dp_io_set_point(write_beside);
     if (one != NULL) {
         run_seed(strtoull(one, NULL, 10));
         return 0;
     }
-    const uint64_t count = many != NULL ? strtoull(many, NULL, 10) : 40;
-    for (uint64_t seed = 1; seed <= count; seed++) {
-        run_seed(seed);
+    const uint64_t began = ort_mono_ns();
+    const uint64_t seconds = budget != NULL ? strtoull(budget, NULL, 10) : 15;
+    const uint64_t from = first != NULL ? strtoull(first, NULL, 10) : 1;
+    uint64_t count = 0;
+    while (many != NULL ? count < strtoull(many, NULL, 10)
+                        : ort_mono_ns() - began < seconds * UINT64_C(1000000000)) {
+        run_seed(from + count++);
     }
-    printf("%llu seeds\n", (unsigned long long)count);
+    printf("%llu seeds in %.1f s\n", (unsigned long long)count,
+           (double)(ort_mono_ns() - began) / 1e9);
     return 0;
 }

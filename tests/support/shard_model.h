@@ -6,8 +6,10 @@
 
 #include "storage/points.h"
 
+#ifndef MODEL_IDS
+#define MODEL_IDS 3000u /* of which every third is a UUID */
+#endif
 enum {
-    MODEL_IDS = 3000, /* of which every third is a UUID */
     MODEL_DIM = 5,
     MODEL_OP_PUT = 1,
     MODEL_OP_KILL = 2,
