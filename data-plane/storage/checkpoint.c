@@ -157,8 +157,8 @@ choose_merges(dp_checkpoint *c, const dp_segment_list *list, const unsigned char
     for (uint32_t i = 0; slots != NULL && lost != NULL && i < chunk_end; i++) {
         if (fate[i] == WRITE) {
             writing += used_of(c, i);
-        } else if (p->owner[i] != NULL) {
-            const uint32_t at = place_of(list, p->owner[i]);
+        } else if (p->owner[i].segment != NULL) {
+            const uint32_t at = place_of(list, p->owner[i].segment);
             if (fate[i] == KEEP) {
                 slots[at] += used_of(c, i);
             } else {
@@ -213,7 +213,7 @@ plan(dp_checkpoint *c, const dp_checkpoint_options *options, const dp_segment_li
             (options->held == NULL ||
              !options->held(options->arg, i * DP_CHUNK_SLOTS, DP_CHUNK_SLOTS))) {
             fate[i] = DROP;
-        } else if (p->owner[i] == NULL ||
+        } else if (p->owner[i].segment == NULL ||
                    (i == p->tail_sealed / DP_CHUNK_SLOTS && c->slot_end > p->tail_sealed)) {
             fate[i] = WRITE; /* not in a segment, or not with all its slots */
         }
@@ -225,8 +225,8 @@ plan(dp_checkpoint *c, const dp_checkpoint_options *options, const dp_segment_li
     for (uint32_t i = 0; err == ORT_OK && i < chunk_end; i++) {
         if (fate[i] == DROP) {
             c->dropped[c->dropped_count++] = i;
-        } else if (fate[i] == WRITE ||
-                   (p->owner[i] != NULL && c->merged[place_of(list, p->owner[i])])) {
+        } else if (fate[i] == WRITE || (p->owner[i].segment != NULL &&
+                                        c->merged[place_of(list, p->owner[i].segment)])) {
             c->chunks[c->chunk_count++] = i;
         }
     }
@@ -307,17 +307,16 @@ make_list(dp_checkpoint *c, const dp_segment_list *old, ort_diag *diag)
     return ORT_OK;
 }
 
-/* The segment a chunk will be in: NULL for none. */
-static dp_segment *
+/* Where a chunk will be. */
+static dp_owner
 owner_afterwards(const dp_checkpoint *c, uint32_t index, uint32_t *written, uint32_t *dropped)
 {
     if (*written < c->chunk_count && c->chunks[*written] == index) {
-        (*written)++;
-        return c->fresh;
+        return (dp_owner){.segment = c->fresh, .place = (*written)++};
     }
     if (*dropped < c->dropped_count && c->dropped[*dropped] == index) {
         (*dropped)++;
-        return NULL;
+        return (dp_owner){0};
     }
     return c->points->owner[index];
 }
@@ -350,11 +349,12 @@ write_manifest(dp_checkpoint *c, uint64_t *bytes_out, bool *switched, ort_diag *
         m.segments[i] = dp_segment_get_ref(c->list->items[i]);
     }
     for (uint32_t i = 0; i < chunk_end; i++) {
-        const dp_segment *owner = owner_afterwards(c, i, &written, &dropped);
-        if (owner != NULL) {
+        const dp_owner owner = owner_afterwards(c, i, &written, &dropped);
+        if (owner.segment != NULL) {
             dp_manifest_chunk *to = &m.chunks[m.chunk_count++];
             to->chunk = i;
-            to->segment = place_of(c->list, owner);
+            to->segment = place_of(c->list, owner.segment);
+            to->place = owner.place;
             to->used = used_of(c, i);
             memcpy(to->live, c->live + (size_t)i * DP_CHUNK_WORDS, sizeof to->live);
         }

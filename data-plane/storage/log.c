@@ -122,7 +122,6 @@ dp_log__roll(dp_log *log, bool *clean_out, ort_diag *diag)
     if (err == ORT_OK) {
         dp_io_point("log.created");
         err = dp_io_write(fd, bytes, sizeof bytes, 0, diag);
-        *clean_out = err == ORT_ENOSPC;
     }
     if (err == ORT_OK) {
         err = dp_io_sync(fd, name, diag);
@@ -132,9 +131,9 @@ dp_log__roll(dp_log *log, bool *clean_out, ort_diag *diag)
     }
     dp_io_point("log.rolled");
     if (err != ORT_OK) {
-        /* Should it stay behind: a header without records, which open tells and removes. */
-        const ort_err gone = fd >= 0 ? dp_io_unlink(log->dir_fd, name, NULL) : ORT_OK;
-        (void)gone;
+        /* If it came back after a crash, records of the file before would seem to be of two. */
+        *clean_out = fd < 0 || (dp_io_unlink(log->dir_fd, name, NULL) == ORT_OK &&
+                                dp_io_sync(log->dir_fd, "the shard's directory", NULL) == ORT_OK);
         dp_io_close(fd);
         return err;
     }
@@ -382,9 +381,16 @@ dp_log_cut(dp_log *log, uint64_t lsn, ort_diag *diag)
         newest(log)->bytes > CUT_NEWEST_BYTES) {
         pthread_mutex_unlock(&log->mutex);
         bool clean;
-        err = dp_log__roll(log, &clean, diag);
+        ort_diag why = {{0}};
+        err = dp_log__roll(log, &clean, &why);
         pthread_mutex_lock(&log->mutex);
         log->file_end = log->zero_end;
+        if (err != ORT_OK && !clean) {
+            fail_for_good(log, err, &why);
+        }
+        if (err != ORT_OK) {
+            ort_fail(diag, err, "%s", why.text);
+        }
     }
     while (err == ORT_OK && log->file_count > 1 && log->files[1].first_lsn <= lsn + 1) {
         char name[DP_LOG_NAME_BYTES];

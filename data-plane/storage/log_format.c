@@ -174,7 +174,9 @@ dp_log__mark_encode(dp_log_mark at, unsigned char out[DP_LOG_MARK_BYTES])
 
 /* Whether a sector that begins before `end` lacks bytes which a record of `end` bytes has: none of
  * them there, or zeros from some byte on (the system took a write in two parts, and the disk kept
- * the sector as it was between them). A record may hold a few zeros at such a place by itself. */
+ * the sector as it was between them). A record may hold a few zeros at such a place by itself; what
+ * is cut are 8 bytes at least: frames begin at multiples of 8 in the file and in the memory that is
+ * written, and a write is cut where a page of either ends. */
 #define MISSING_BYTES_MIN 8u
 
 static bool

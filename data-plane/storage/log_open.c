@@ -47,6 +47,11 @@ sweep(dp_log *log, uint32_t skip, uint64_t torn_header, ort_diag *diag)
     if (err == ORT_OK && torn_header != 0) {
         dp_log__name(torn_header, name);
         err = dp_io_unlink(log->dir_fd, name, diag);
+        if (err == ORT_OK) {
+            /* Durable before anything is written to the file before it: should this one come back,
+             * that one would not be the newest, and nothing may be torn in it. */
+            err = dp_io_sync(log->dir_fd, "the shard's directory", diag);
+        }
     }
     log->file_count -= skip;
     if (skip > 0) {

@@ -42,6 +42,7 @@ encode_chunk(const dp_manifest_chunk *c, ort_buf *out)
     ort_buf_put_u32(out, c->chunk);
     ort_buf_put_u16(out, (uint16_t)c->segment);
     ort_buf_put_u16(out, count == 0 ? 0 : count <= LIST_MAX ? 1 : 2);
+    ort_buf_put_u32(out, c->place);
     if (count > LIST_MAX) {
         for (uint32_t i = 0; i < DP_CHUNK_WORDS; i++) {
             ort_buf_put_u64(out, c->live[i]);
@@ -86,12 +87,13 @@ dp_manifest_encode(const dp_manifest *m, ort_buf *out)
 }
 
 static bool
-decode_chunk(ort_cursor *in, const dp_manifest *m, uint32_t i)
+decode_chunk(ort_cursor *in, uint32_t version, const dp_manifest *m, uint32_t i)
 {
     dp_manifest_chunk *c = &m->chunks[i];
     c->chunk = ort_cursor_u32(in);
     c->segment = ort_cursor_u16(in);
     const uint16_t kind = ort_cursor_u16(in);
+    c->place = version >= 2 ? ort_cursor_u32(in) : DP_MANIFEST_PLACE_BY_NUMBER;
     if (in->failed || kind > 2 || c->segment >= m->segment_count || c->chunk >= CHUNKS_MAX ||
         (uint64_t)c->chunk * DP_CHUNK_SLOTS >= m->slot_end ||
         (i > 0 && c->chunk <= m->chunks[i - 1].chunk)) {
@@ -116,7 +118,7 @@ decode_chunk(ort_cursor *in, const dp_manifest *m, uint32_t i)
 }
 
 static ort_err
-decode_body(ort_cursor *in, dp_manifest *m, ort_diag *diag)
+decode_body(ort_cursor *in, uint32_t version, dp_manifest *m, ort_diag *diag)
 {
     /* The counts are outside numbers: what follows must be able to hold so many. */
     if (m->segment_count > SEGMENTS_MAX || m->slot_end > DP_SLOTS_MAX ||
@@ -138,7 +140,7 @@ decode_body(ort_cursor *in, dp_manifest *m, ort_diag *diag)
         }
     }
     for (uint32_t i = 0; i < m->chunk_count; i++) {
-        if (!decode_chunk(in, m, i)) {
+        if (!decode_chunk(in, version, m, i)) {
             return ort_fail(diag, ORT_ECORRUPT, "the list of chunks makes no sense");
         }
     }
@@ -161,9 +163,10 @@ dp_manifest_decode(const void *bytes, size_t n, dp_manifest *out, ort_diag *diag
     }
     ort_cursor in = ort_cursor_of(p + 8, n - 12);
     const uint32_t version = ort_cursor_u32(&in);
-    if (version != DP_MANIFEST_VERSION) {
-        return ort_fail(diag, ORT_EVERSION, "manifest version %" PRIu32 ", this program knows %u",
-                        version, DP_MANIFEST_VERSION);
+    if (version == 0 || version > DP_MANIFEST_VERSION) {
+        return ort_fail(diag, ORT_EVERSION,
+                        "manifest version %" PRIu32 ", this program knows 1 to %u", version,
+                        DP_MANIFEST_VERSION);
     }
     out->segment_count = ort_cursor_u32(&in);
     out->tenant.v = ort_cursor_u64(&in);
@@ -177,7 +180,7 @@ dp_manifest_decode(const void *bytes, size_t n, dp_manifest *out, ort_diag *diag
     out->logical_bytes = ort_cursor_u64(&in);
     out->slot_end = ort_cursor_u32(&in);
     out->chunk_count = ort_cursor_u32(&in);
-    const ort_err err = decode_body(&in, out, diag);
+    const ort_err err = decode_body(&in, version, out, diag);
     if (err != ORT_OK) {
         dp_manifest_fini(out);
     }

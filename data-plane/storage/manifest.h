@@ -3,7 +3,7 @@
  * File `manifest`, replaced whole. All integers little-endian.
  *
  *     0   8  magic            "ORTMAN\0\1"
- *     8   4  version          1
+ *     8   4  version          2
  *    12   4  segment_count
  *    16   8  tenant_id
  *    24   8  shard_id
@@ -17,25 +17,30 @@
  *    88   4  slot_end
  *    92   4  chunk_count
  *    96      segments: id u64, uid u64, file_bytes u64
- *            chunks, ascending: number u32, segment u16 (place in the list above), kind u16, then
+ *            chunks, ascending: number u32, segment u16 (place in the list above), kind u16,
+ *              place u32 (of the chunk in that segment; version 1 has none: it is the place of the
+ *              chunk with this number), then
  *              kind 0  all slots live
  *              kind 1  count u16, the offsets of the dead slots, u16 each, ascending
  *              kind 2  512 bytes, a bit per slot, set = live
  *     end-4 4  crc32c         of all before
  *
  * A chunk can be in several segments (while it was not full, checkpoints wrote it again); the
- * manifest says which one counts. */
+ * manifest says which one counts, and which number it has: chunks are numbered anew, in the same
+ * order, when numbers run short (dp_points_open()). Their segments keep the numbers of before. */
 #ifndef DP_MANIFEST_H
 #define DP_MANIFEST_H
 #include "storage/segment.h"
 
-#define DP_MANIFEST_VERSION 1u
+#define DP_MANIFEST_VERSION 2u
+#define DP_MANIFEST_PLACE_BY_NUMBER UINT32_MAX
 #define DP_MANIFEST_NAME "manifest"
 #define DP_CHUNK_WORDS (DP_CHUNK_SLOTS / 64)
 
 typedef struct {
     uint32_t chunk;
     uint32_t segment;              /* place in segments */
+    uint32_t place;                /* in that segment; or DP_MANIFEST_PLACE_BY_NUMBER */
     uint32_t used;                 /* not in the file: known from the segment; encode needs it */
     uint64_t live[DP_CHUNK_WORDS]; /* decode sets bits up to the chunk's end, for kinds 0 and 1 */
 } dp_manifest_chunk;

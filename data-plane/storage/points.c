@@ -140,7 +140,7 @@ dp_points__owner_reserve(dp_points *p, uint32_t index, ort_diag *diag)
     while (cap <= index) {
         cap *= 2;
     }
-    dp_segment **more = realloc(p->owner, cap * sizeof *more);
+    dp_owner *more = realloc(p->owner, cap * sizeof *more);
     if (more == NULL) {
         return ort_fail(diag, ORT_ENOMEM, "list of chunks");
     }
@@ -170,11 +170,13 @@ static ort_err
 adopt_chunk(dp_points *p, const dp_manifest_chunk *c, dp_segment *segment, uint64_t *live_count,
             ort_diag *diag)
 {
-    const uint32_t index = index_in_segment(segment, c->chunk);
+    const uint32_t index =
+        c->place == DP_MANIFEST_PLACE_BY_NUMBER ? index_in_segment(segment, c->chunk) : c->place;
     const uint32_t first = c->chunk * DP_CHUNK_SLOTS;
     const uint32_t slot_end = atomic_load(&p->slot_end);
     const uint32_t want = slot_end - first < DP_CHUNK_SLOTS ? slot_end - first : DP_CHUNK_SLOTS;
-    if (index == UINT32_MAX || dp_segment_chunk_used(segment, index) != want) {
+    if (index >= dp_segment_chunk_count(segment) || dp_segment_chunk_used(segment, index) != want ||
+        dp_segment_chunk_now(segment, index) != UINT32_MAX) {
         return ort_fail(diag, ORT_ECORRUPT, "manifest: chunk %" PRIu32 " is not in its segment",
                         c->chunk);
     }
@@ -189,8 +191,9 @@ adopt_chunk(dp_points *p, const dp_manifest_chunk *c, dp_segment *segment, uint6
     if (err != ORT_OK) {
         return err;
     }
+    dp_segment_set_chunk(segment, index, c->chunk);
     dp_points__publish(p, c->chunk, chunk);
-    p->owner[c->chunk] = segment;
+    p->owner[c->chunk] = (dp_owner){.segment = segment, .place = index};
     for (uint32_t i = 0; i < DP_CHUNK_WORDS; i++) {
         uint64_t word = c->live[i];
         if (i * 64 >= want) {
@@ -225,6 +228,7 @@ adopt_manifest(dp_points *p, const dp_manifest *m, uint64_t manifest_bytes, ort_
         err =
             dp_segment_open(&list->items[i], p->dir_fd, &m->segments[i], p->tenant, p->shard, diag);
         if (err == ORT_OK) {
+            dp_segment_forget_chunks(list->items[i]);
             list->count++;
             p->segment_bytes += m->segments[i].file_bytes;
         }
@@ -302,6 +306,82 @@ done:
     return ORT_OK;
 }
 
+/* --- numbers ----------------------------------------------------------------------------------
+ *
+ * Slots are given out in order and never twice, so that whoever knows a slot can trust it for as
+ * long as the points are open. Chunks that died leave holes; when half of all numbers are behind us
+ * and most of them are holes, an open closes the holes: chunks keep their order and get the numbers
+ * 0, 1, 2, .. A manifest is all that is written for it. */
+
+#if ORT_CHECK
+static uint32_t slots_max = DP_SLOTS_MAX;
+
+void
+dp_points_set_slots_max(uint32_t max)
+{
+    slots_max = max != 0 && max < DP_SLOTS_MAX ? max : DP_SLOTS_MAX;
+}
+#else
+static const uint32_t slots_max = DP_SLOTS_MAX;
+#endif
+
+static bool
+is_sparse(uint32_t slot_end, uint64_t chunks)
+{
+    return slot_end > slots_max / 2 && chunks * DP_CHUNK_SLOTS <= slot_end / 2;
+}
+
+bool
+dp_points_is_short_of_slots(const dp_points *p)
+{
+    const uint32_t end = atomic_load(&p->slot_end);
+    uint64_t chunks = 0;
+    if (end / 4 < slots_max / 16 * 3) {
+        return false;
+    }
+    for (uint32_t i = 0; (uint64_t)i * DP_CHUNK_SLOTS < end; i++) {
+        chunks += dp_points__chunk(p, i) != NULL;
+    }
+    return is_sparse(end, chunks);
+}
+
+/* Closes the holes of a manifest that was read, and makes that durable. A full disk is no reason to
+ * keep the shard closed: there are numbers left. */
+static ort_err
+renumber(int dir_fd, dp_manifest *m, uint64_t *bytes_out, bool *changed_out, ort_diag *diag)
+{
+    bool switched;
+    const uint32_t used = m->slot_end % DP_CHUNK_SLOTS;
+    *changed_out = false;
+    if (!is_sparse(m->slot_end, m->chunk_count)) {
+        return ORT_OK;
+    }
+    for (uint32_t i = 0; i < m->chunk_count; i++) {
+        if (m->chunks[i].place == DP_MANIFEST_PLACE_BY_NUMBER) {
+            return ORT_OK; /* of an older program: after the next checkpoint */
+        }
+    }
+    for (uint32_t i = 0; i < m->chunk_count; i++) {
+        m->chunks[i].chunk = i;
+        m->chunks[i].used = DP_CHUNK_SLOTS;
+    }
+    m->slot_end = m->chunk_count * DP_CHUNK_SLOTS;
+    if (used != 0) { /* of the last chunk, which no checkpoint drops before it is full */
+        m->chunks[m->chunk_count - 1].used = used;
+        m->slot_end -= DP_CHUNK_SLOTS - used;
+    }
+    m->generation++;
+    dp_io_point("renumber.begin");
+    *changed_out = true;
+    const ort_err err = dp_manifest_replace(dir_fd, m, bytes_out, &switched, diag);
+    if (err != ORT_OK && !switched) {
+        *changed_out = false;
+        return ORT_OK;
+    }
+    dp_io_point("renumber.end");
+    return err;
+}
+
 /* A file of ours that the manifest does not name? */
 static bool
 is_leftover(const dp_points *p, const char *name)
@@ -353,8 +433,19 @@ dp_points_open(dp_points **out, int dir_fd, const dp_points_config *config, ort_
     dp_manifest manifest;
     uint64_t bytes;
     *out = NULL;
+    bool changed = false;
     ort_err err = dp_manifest_read(dir_fd, &manifest, &bytes, diag);
     if (err == ORT_OK || err == ORT_ENOTFOUND) {
+        err = dp_points__open(out, dir_fd, config, &manifest, bytes, diag);
+    }
+    if (err == ORT_OK) { /* all that it names is there and makes sense */
+        err = renumber(dir_fd, &manifest, &bytes, &changed, diag);
+    }
+    if (changed || err != ORT_OK) {
+        dp_points_close(*out);
+        *out = NULL;
+    }
+    if (changed && err == ORT_OK) {
         err = dp_points__open(out, dir_fd, config, &manifest, bytes, diag);
     }
     dp_manifest_fini(&manifest);
@@ -463,8 +554,8 @@ static ort_err
 tail_chunk(dp_points *p, dp_chunk **out, ort_diag *diag)
 {
     const uint32_t slot = atomic_load_explicit(&p->slot_end, memory_order_relaxed);
-    if (slot >= DP_SLOTS_MAX) {
-        ort_fail(diag, ORT_ETOOBIG, "the shard has given out its %u slots", DP_SLOTS_MAX);
+    if (slot >= slots_max) {
+        ort_fail(diag, ORT_ETOOBIG, "the shard has given out its %u slots", slots_max);
         return ORT_ETOOBIG;
     }
     const uint32_t index = slot / DP_CHUNK_SLOTS;
@@ -566,12 +657,12 @@ uint32_t
 dp_points__lookup(const dp_points *p, ort_point_id id)
 {
     uint32_t slot = dp_id_tree_get(p->ids, id);
-    if (slot != DP_SLOT_NONE && dp_points_is_live(p, slot)) {
+    if (dp_points__lives(p, slot)) {
         return slot;
     }
     if (p->frozen != NULL) {
         slot = dp_id_tree_get(p->frozen, id);
-        if (slot != DP_SLOT_NONE && dp_points_is_live(p, slot)) {
+        if (dp_points__lives(p, slot)) {
             return slot;
         }
     }
@@ -580,7 +671,7 @@ dp_points__lookup(const dp_points *p, ort_point_id id)
         const uint32_t rank = dp_segment_seek(list->items[i], id);
         if (rank < dp_segment_order_count(list->items[i])) {
             const dp_id_slot at = dp_segment_order(list->items[i], rank);
-            if (ort_point_id_eq(at.id, id) && dp_points_is_live(p, at.slot)) {
+            if (ort_point_id_eq(at.id, id) && dp_points__lives(p, at.slot)) {
                 return at.slot;
             }
         }

@@ -81,6 +81,16 @@ typedef struct {
 ORT_NODISCARD ort_err dp_points_open(dp_points **out, int dir_fd, const dp_points_config *config,
                                      ort_diag *diag);
 
+/* Whether numbers of slots run short and an open would find most of them free again: close the
+ * points after a checkpoint and open them again then. Slots are numbered anew by that, and the
+ * generation tells. */
+bool dp_points_is_short_of_slots(const dp_points *points);
+
+#if ORT_CHECK
+/* As if DP_SLOTS_MAX were less, for what happens at its half and three quarters; 0: as it is. */
+void dp_points_set_slots_max(uint32_t max);
+#endif
+
 /* What is not checkpointed is in the log. NULL is fine. No reader, no other call may be there. */
 void dp_points_close(dp_points *points);
 

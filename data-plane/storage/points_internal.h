@@ -15,6 +15,12 @@ typedef struct {
     dp_segment *items[];
 } dp_segment_list;
 
+/* Where a chunk stands for the manifest; segment NULL: nowhere. */
+typedef struct {
+    dp_segment *segment;
+    uint32_t place;
+} dp_owner;
+
 /* Something that readers may still hold; freed two epochs later. */
 typedef struct {
     void (*free)(void *);
@@ -57,7 +63,7 @@ struct dp_points {
 
     /* Of checkpoints: one at a time. */
     _Atomic(bool) checkpointing;
-    dp_segment **owner; /* [chunks]: the segment that has it for the manifest, or NULL */
+    dp_owner *owner; /* [chunks] */
     uint32_t owner_cap;
     uint32_t tail_sealed; /* slots below this are in segments */
     uint64_t next_segment_id;
@@ -88,6 +94,13 @@ static inline dp_chunk *
 dp_points__chunk(const dp_points *points, uint32_t index)
 {
     return atomic_load_explicit(&points->chunks[index], memory_order_acquire);
+}
+
+/* Of a slot that a map of ids names. */
+static inline bool
+dp_points__lives(const dp_points *points, uint32_t slot)
+{
+    return slot != DP_SLOT_NONE && dp_points_is_live(points, slot);
 }
 
 /* The slot an id has, live: the lock is held. */

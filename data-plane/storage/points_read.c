@@ -31,10 +31,10 @@ dp_points_find(dp_reader *r, ort_point_id id, uint32_t *slot_out, ort_diag *diag
         const uint64_t changes = atomic_load(&p->changes);
         pthread_rwlock_rdlock(&p->lock);
         uint32_t slot = dp_id_tree_get(p->ids, id);
-        bool live = slot != DP_SLOT_NONE && dp_points_is_live(p, slot);
+        bool live = dp_points__lives(p, slot);
         if (!live && p->frozen != NULL) {
             slot = dp_id_tree_get(p->frozen, id);
-            live = slot != DP_SLOT_NONE && dp_points_is_live(p, slot);
+            live = dp_points__lives(p, slot);
         }
         if (!live && tries >= 8) {
             slot = dp_points__lookup(p, id);
@@ -47,7 +47,7 @@ dp_points_find(dp_reader *r, ort_point_id id, uint32_t *slot_out, ort_diag *diag
             if (rank < dp_segment_order_count(list->items[i])) {
                 const dp_id_slot at = dp_segment_order(list->items[i], rank);
                 slot = at.slot;
-                live = ort_point_id_eq(at.id, id) && dp_points_is_live(p, slot);
+                live = ort_point_id_eq(at.id, id) && dp_points__lives(p, slot);
             }
         }
         if (live) {
@@ -332,7 +332,7 @@ scroll_some(dp_points *p, scroll_source *sources, const ort_point_id *from, bool
         }
         /* A chunk that was written again stands in two segments with the same slot. */
         const dp_id_slot at = least->at;
-        if (dp_points_is_live(p, at.slot) && (n == 0 || !ort_point_id_eq(out[n - 1].id, at.id))) {
+        if (dp_points__lives(p, at.slot) && (n == 0 || !ort_point_id_eq(out[n - 1].id, at.id))) {
             out[n++] = at;
         }
         *last = at.id;

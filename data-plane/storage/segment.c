@@ -262,9 +262,13 @@ check_content(dp_segment *s, ort_diag *diag)
     s->ids = section_bytes(s, need[DP_SECTION_IDS]);
     s->versions = section_bytes(s, need[DP_SECTION_VERSIONS]);
     s->order = section_bytes(s, need[DP_SECTION_ORDER]);
+    s->numbers = calloc(s->chunk_count, sizeof *s->numbers);
+    if (s->numbers == NULL) {
+        return ort_fail(diag, ORT_ENOMEM, "a segment");
+    }
     for (uint32_t i = 0; i < s->chunk_count; i++) {
-        const uint32_t chunk = ort_get_u32(s->chunks + (size_t)i * 4);
-        if (chunk >= CHUNKS_MAX || (i > 0 && chunk <= dp_segment_chunk(s, i - 1))) {
+        s->numbers[i] = dp_segment_chunk(s, i);
+        if (s->numbers[i] >= CHUNKS_MAX || (i > 0 && s->numbers[i] <= s->numbers[i - 1])) {
             return nonsense(diag, "the list of chunks");
         }
     }
@@ -412,6 +416,7 @@ dp_segment_close(dp_segment *s)
         }
         dp_io_close(s->fd);
         free(s->sections);
+        free(s->numbers);
         free(s);
     }
 }
@@ -444,6 +449,24 @@ uint32_t
 dp_segment_chunk(const dp_segment *s, uint32_t index)
 {
     return ort_get_u32(s->chunks + (size_t)index * 4);
+}
+
+uint32_t
+dp_segment_chunk_now(const dp_segment *s, uint32_t index)
+{
+    return s->numbers[index];
+}
+
+void
+dp_segment_forget_chunks(dp_segment *s)
+{
+    memset(s->numbers, 0xff, s->chunk_count * sizeof *s->numbers);
+}
+
+void
+dp_segment_set_chunk(dp_segment *s, uint32_t index, uint32_t number)
+{
+    s->numbers[index] = number;
 }
 
 uint32_t
@@ -497,8 +520,9 @@ dp_id_slot
 dp_segment_order(const dp_segment *s, uint32_t rank)
 {
     const uint32_t p = ort_get_u32(s->order + (size_t)rank * 4);
-    dp_id_slot out = {.slot = dp_segment_chunk(s, p / DP_CHUNK_SLOTS) * DP_CHUNK_SLOTS +
-                              p % DP_CHUNK_SLOTS};
+    const uint32_t number = s->numbers[p / DP_CHUNK_SLOTS];
+    dp_id_slot out = {.slot = number == UINT32_MAX ? DP_SLOT_NONE
+                                                   : number * DP_CHUNK_SLOTS + p % DP_CHUNK_SLOTS};
     const ort_err err = ort_point_id_decode(s->ids + (size_t)p * ORT_POINT_ID_BYTES, &out.id);
     (void)err; /* checked at open */
     return out;

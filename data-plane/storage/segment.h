@@ -116,10 +116,16 @@ ORT_NODISCARD ort_err dp_segment_open_bytes(dp_segment **out, const void *bytes,
 dp_segment_ref dp_segment_get_ref(const dp_segment *segment);
 uint64_t dp_segment_bytes(const dp_segment *segment);
 
-/* Slots in it, and the number of its chunk at `index`. */
+/* Slots in it, and the number of its chunk at `index`: as the file says, and as the manifest does.
+ */
 uint32_t dp_segment_slots(const dp_segment *segment);
 uint32_t dp_segment_chunk_count(const dp_segment *segment);
 uint32_t dp_segment_chunk(const dp_segment *segment, uint32_t index);
+uint32_t dp_segment_chunk_now(const dp_segment *segment, uint32_t index);
+
+/* The manifest's word: no number is known but those that are set from then on. Before readers. */
+void dp_segment_forget_chunks(dp_segment *segment);
+void dp_segment_set_chunk(dp_segment *segment, uint32_t index, uint32_t number);
 uint32_t dp_segment_chunk_used(const dp_segment *segment, uint32_t index);
 
 /* By position. */
@@ -130,7 +136,8 @@ const unsigned char *dp_segment_versions(const dp_segment *segment); /* 8 bytes 
 ORT_NODISCARD ort_err dp_segment_column_of(const dp_segment *segment, const dp_column *column,
                                            dp_segment_column *out, ort_diag *diag);
 
-/* The ids that were live when it was written, in their order: how many, and the one at rank. */
+/* The ids that were live when it was written, in their order: how many, and the one at rank. Slot
+ * DP_SLOT_NONE: of a chunk that the manifest has elsewhere, or not at all. */
 uint32_t dp_segment_order_count(const dp_segment *segment);
 dp_id_slot dp_segment_order(const dp_segment *segment, uint32_t rank);
 

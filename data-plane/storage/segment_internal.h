@@ -25,5 +25,6 @@ struct dp_segment {
     dp_section *sections;
     const unsigned char *crcs;
     const unsigned char *chunks, *ids, *versions, *order;
+    uint32_t *numbers; /* [chunk_count]: of chunks, as they are now; UINT32_MAX: not this one's */
 };
 #endif /* DP_SEGMENT_INTERNAL_H */

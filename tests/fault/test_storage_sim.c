@@ -112,11 +112,13 @@ do_group(shard_model *m)
 
 /* Writers go on beside a checkpoint: between any two of its steps, a group may come in. */
 static shard_model *beside;
+static uint64_t renumbered;
 
 static void
 write_beside(const char *point)
 {
     shard_model *m = beside;
+    renumbered += strcmp(point, "renumber.end") == 0;
     if (m == NULL || strncmp(point, "log.", 4) == 0 || dice(4) != 0 || acked > OPS_MAX - 100) {
         return;
     }
@@ -247,7 +249,7 @@ main(void)
                         : ort_mono_ns() - began < seconds * UINT64_C(1000000000)) {
         run_seed(from + count++);
     }
-    printf("%llu seeds in %.1f s\n", (unsigned long long)count,
-           (double)(ort_mono_ns() - began) / 1e9);
+    printf("%llu seeds in %.1f s, %llu times renumbered\n", (unsigned long long)count,
+           (double)(ort_mono_ns() - began) / 1e9, (unsigned long long)renumbered);
     return 0;
 }

@@ -205,13 +205,17 @@ sim_pwrite(int fd, const void *bytes, size_t n, off_t at)
     if (error != 0 && was) {
         return fail_with(error);
     }
-    /* The call that fails, or meets the crash, may have done a part; any other may be short. */
+    /* The call that fails, or meets the crash, may have done a part; any other may be short. A
+     * system cuts a write between its blocks, or where a page of the writer's memory ends, and both
+     * are multiples of 8 in the file as well: what is handed to it begins at such in either. */
     size_t part = n;
     if (error != 0) {
         part = chance((uint32_t)n + 1);
     } else if (n > 1 && chance(8) == 0) {
         part = 1 + chance((uint32_t)n - 1);
     }
+    const size_t over = ((size_t)at + part) % 8;
+    part = part == n ? n : part > over ? part - over : error != 0 ? 0 : n;
     file *f = file_of(fd);
     if (part > 0) {
         put_at(&f->now, (uint64_t)at, bytes, part);

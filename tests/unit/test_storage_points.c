@@ -219,6 +219,54 @@ an_export_reads_one_moment_beside_a_writer(void **state)
     free(m);
 }
 
+#if ORT_CHECK
+/* More is put than there are numbers, several times over; reopened when numbers run short. */
+static void
+numbers_of_slots_never_run_out(void **state)
+{
+    (void)state;
+    scratch place = scratch_make();
+    shard_model *m = calloc(1, sizeof *m);
+    ort_diag diag = {{0}};
+    const uint32_t max = 16 * DP_CHUNK_SLOTS;
+    uint64_t put = 0;
+    unsigned renumbered = 0;
+    dp_points_set_slots_max(max);
+    must(shard_model_open(m, place.fd, &diag), &diag);
+    while (put < (uint64_t)3 * max) {
+        uint32_t moved = 1;
+        for (uint32_t i = 0; i < 3; i++) {
+            must(shard_model_op(m, MODEL_OP_PUT, (uint32_t)(put % 100), MODEL_IDS - 200,
+                                (uint32_t)put + 1, &diag),
+                 &diag);
+            put += MODEL_IDS - 200;
+        }
+        while (moved > 0) {
+            must(dp_points_relocate(m->points, 1000, NULL, NULL, &moved, &diag), &diag);
+        }
+        must(shard_model_checkpoint(m, renumbered % 2 == 0, &diag), &diag);
+        if (dp_points_is_short_of_slots(m->points)) {
+            const uint32_t end = dp_points_slot_end(m->points);
+            const uint64_t generation = dp_points_generation(m->points);
+            must(shard_model_op(m, MODEL_OP_PUT, 7, 20, 5, &diag), &diag); /* only in the log */
+            shard_model_close(m);
+            must(shard_model_open(m, place.fd, &diag), &diag);
+            assert_true(dp_points_slot_end(m->points) <= end / 2 + 20);
+            assert_int_equal(dp_points_generation(m->points), generation + 1);
+            shard_model_check(m);
+            verify(place.fd, UINT64_MAX);
+            renumbered++;
+        }
+    }
+    assert_true(renumbered >= 3);
+    shard_model_check(m);
+    shard_model_close(m);
+    dp_points_set_slots_max(0);
+    scratch_drop(&place);
+    free(m);
+}
+#endif
+
 static void
 columns_come_and_go_between_opens(void **state)
 {
@@ -360,6 +408,9 @@ main(void)
         cmocka_unit_test(a_reader_keeps_rows_over_checkpoints),
         cmocka_unit_test(dead_chunks_go_unless_somebody_holds_them),
         cmocka_unit_test(an_export_reads_one_moment_beside_a_writer),
+#if ORT_CHECK
+        cmocka_unit_test(numbers_of_slots_never_run_out),
+#endif
         cmocka_unit_test(columns_come_and_go_between_opens),
         cmocka_unit_test(a_flipped_bit_in_any_file_is_found_or_harmless),
     };
