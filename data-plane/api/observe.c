@@ -151,6 +151,9 @@ collect_node(ort_metrics_out *out, void *user)
          tenants.update_queue);
     emit(out, ORT_METRIC_GAUGE, "orthant_tenants_known", "Tenants whose catalog is open.",
          tenants.tenants_known);
+    emit(out, ORT_METRIC_GAUGE, "orthant_tenants_failed",
+         "Of them, with a catalog that cannot be read: an operator should look.",
+         tenants.tenants_failed);
     emit(out, ORT_METRIC_GAUGE, "orthant_collections_open", "Collections that are open.",
          tenants.collections_open);
     emit(out, ORT_METRIC_GAUGE, "orthant_collections_failed",

@@ -13,6 +13,10 @@
 
 struct dp_collection {
     dp_quota *quota; /* beneath the tenant's */
+    ort_err (*before_writes)(void *arg, ort_diag *diag);
+    void *arg;
+    pthread_mutex_t first; /* before all locks of shards: one asks before_writes() at a time */
+    atomic_bool written;   /* it was asked, and agreed */
     dp_shard *shards[SHARDS];
 };
 
@@ -25,6 +29,9 @@ dp_collection_open(dp_collection **out, int data_dir, int index_dir,
     if (c == NULL) {
         return ort_fail(diag, ORT_ENOMEM, "out of memory");
     }
+    c->before_writes = config->before_writes;
+    c->arg = config->arg;
+    pthread_mutex_init(&c->first, NULL);
     ort_err err = dp_quota_new(&c->quota, config->quota, "collection");
     if (err == ORT_OK) {
         dp_quota_set_limits(c->quota, config->points_max, 0);
@@ -33,6 +40,7 @@ dp_collection_open(dp_collection **out, int data_dir, int index_dir,
     }
     if (err != ORT_OK) {
         dp_quota_free(c->quota);
+        pthread_mutex_destroy(&c->first);
         free(c);
         return err;
     }
@@ -50,6 +58,7 @@ dp_collection_close(dp_collection *c)
         dp_shard__close(c->shards[i]);
     }
     dp_quota_free(c->quota);
+    pthread_mutex_destroy(&c->first);
     free(c);
 }
 
@@ -85,10 +94,31 @@ dp_collection_set_points_max(dp_collection *c, uint64_t points_max)
     dp_quota_set_limits(c->quota, points_max, 0);
 }
 
+static ort_err
+announce_writes(dp_collection *c, ort_diag *diag)
+{
+    ort_err err = ORT_OK;
+    if (c->before_writes == NULL || atomic_load_explicit(&c->written, memory_order_acquire)) {
+        return ORT_OK;
+    }
+    pthread_mutex_lock(&c->first);
+    if (!atomic_load_explicit(&c->written, memory_order_relaxed)) {
+        err = c->before_writes(c->arg, diag);
+        atomic_store_explicit(&c->written, err == ORT_OK, memory_order_release);
+    }
+    pthread_mutex_unlock(&c->first);
+    return err;
+}
+
 ort_err
 dp_collection_apply(dp_collection *c, const dp_op *op, uint64_t until_mono_ns, dp_op_result *out,
                     ort_diag *diag)
 {
+    const ort_err err = announce_writes(c, diag);
+    if (err != ORT_OK) {
+        *out = (dp_op_result){0};
+        return err;
+    }
     return dp_shard__write(c->shards[0], op, until_mono_ns, out, diag);
 }
 

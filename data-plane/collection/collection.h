@@ -28,13 +28,25 @@ typedef struct {
     dp_schema *schema;   /* a reference is taken */
     dp_quota *quota;     /* borrowed; the tenant's. The collection makes its own beneath it */
     uint64_t points_max; /* of this collection; 0 = no limit */
+
+    /* Called before the first write since open reaches the log: whoever keeps the collection's size
+     * notes that it is going to change. A failure refuses the write; the next one asks again. No
+     * lock of the collection is held that another call could wait for. May be NULL. */
+    ort_err (*before_writes)(void *arg, ort_diag *diag);
+
+    /* With index_dir -1: a descriptor of the directory for graphs, made when the first one is
+     * saved, the collection's to close; -1: there is none now. Most collections never have a graph,
+     * and a directory each is an inode each. May be NULL. */
+    int (*make_index_dir)(void *arg);
+    void *arg; /* of both; outlives the collection */
 } dp_collection_config;
 
 /* Opens or creates the collection whose files stand beneath these directories; both descriptors are
  * duplicated. Replays the log behind the last checkpoint.
  *
  * data_dir   what cannot be rebuilt (log, segments)
- * index_dir  what can (graphs); may be -1: then graphs are kept in memory only
+ * index_dir  what can (graphs); may be -1: then graphs are kept in memory only, until
+ *            config->make_index_dir gives one
  *
  * ORT_ECORRUPT  damage; diag names the shard and the file. Nothing was changed
  * ORT_EVERSION  written by a newer program

@@ -195,6 +195,8 @@ dp_shard__open(dp_shard **out, int data_dir, int index_dir, const dp_collection_
         env->checkpoint_bytes > 0 ? env->checkpoint_bytes : DP_CHECKPOINT_BYTES_DEFAULT;
     s->data_dir = fcntl(data_dir, F_DUPFD_CLOEXEC, 0);
     s->index_dir = index_dir >= 0 ? fcntl(index_dir, F_DUPFD_CLOEXEC, 0) : -1;
+    s->make_index_dir = config->make_index_dir;
+    s->index_arg = config->arg;
     s->derived_count = dp_schema_vector_count(s->schema);
     s->derived = calloc((size_t)s->derived_count + 1, sizeof *s->derived);
     s->allowed = malloc(sizeof *s->allowed);

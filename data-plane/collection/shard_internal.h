@@ -64,7 +64,9 @@ typedef struct {
     ort_tenant_id tenant;
     ort_collection_id collection;
     char name[ORT_NAME_BYTES_MAX + 1];
-    int data_dir, index_dir;
+    int data_dir, index_dir;                /* index_dir: maintaining; -1: none (yet) */
+    int (*make_index_dir)(void *index_arg); /* NULL: there never is one */
+    void *index_arg;
     dp_quota *quota; /* the collection's */
     ort_pool *workers;
     uint64_t checkpoint_bytes;

@@ -328,13 +328,19 @@ stamp_of(const dp_shard *s)
 static void
 save_graphs(dp_shard *s)
 {
-    for (uint32_t c = 0; s->index_dir >= 0 && c < s->derived_count; c++) {
+    for (uint32_t c = 0; c < s->derived_count; c++) {
         dp_derived *d = &s->derived[c];
         ort_diag diag;
         char name[32];
         graph_file(c, name);
         if (d->graph == NULL) {
             continue;
+        }
+        if (s->index_dir < 0 && s->make_index_dir != NULL) {
+            s->index_dir = s->make_index_dir(s->index_arg);
+        }
+        if (s->index_dir < 0) {
+            return;
         }
         const dp_hnsw_stamp stamp = stamp_of(s);
         dp_reader reader; /* saving repairs, and that reads rows */

@@ -5,8 +5,9 @@
  *                     "points": n, "bytes": n, "disk_bytes": n}, ..],
  *    "aliases": [{"name": "..", "collection": "<id>"}, ..]}
  *
- * "clean" is false on disk while a collection is open: after a crash its size is not known, and the
- * tenant's first use opens it, so that quotas are exact from the first write on. */
+ * "clean" is false on disk from before the first write after a collection was opened until it is
+ * closed: after a crash its size is not known, and the tenant's first use opens it, so that quotas
+ * are exact from the first write on. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -49,7 +50,7 @@ encode_entry(ort_jw *w, const dp_entry *e)
     ort_jw_key(w, "schema");
     dp_schema_encode(e->schema, w);
     ort_jw_key(w, "clean");
-    ort_jw_bool(w, e->clean && e->state == DP_ENTRY_CLOSED);
+    ort_jw_bool(w, e->clean);
     ort_jw_key(w, "points");
     ort_jw_u64(w, e->points);
     ort_jw_key(w, "bytes");
@@ -91,7 +92,7 @@ encode(const dp_tenant *t, ort_buf *out)
     ort_jw_object_end(&w);
 }
 
-/* Makes tenants/<id> and its two folders. */
+/* Makes tenants/<id> and its collections; its indexes are made with the first graph. */
 static ort_err
 make_folders(dp_tenant *t, ort_diag *diag)
 {
@@ -105,9 +106,6 @@ make_folders(dp_tenant *t, ort_diag *diag)
     }
     if (err == ORT_OK) {
         err = ort_dir_make(fd, "collections", diag);
-    }
-    if (err == ORT_OK) {
-        err = ort_dir_make(fd, "indexes", diag);
     }
     ort_fd_close(fd);
     return err;
@@ -170,6 +168,7 @@ decode_entry(dp_tenant *t, ort_json v, ort_diag *diag)
         return ORT_ENOMEM;
     }
     ort_err err = ORT_OK;
+    e->owner = t;
     e->name = copy_name(ort_json_get(v, "name"));
     if (e->name == NULL || !read_id(ort_json_get(v, "id"), &e->id.v) ||
         ort_json_bool(ort_json_get(v, "clean"), &e->clean) != ORT_OK ||
@@ -265,12 +264,11 @@ static void
 recount(dp_tenant *t)
 {
     for (size_t i = 0; i < t->entry_count; i++) {
-        const dp_entry *e = t->entries[i];
+        dp_entry *e = t->entries[i];
         dp_collection *c;
         ort_diag diag = {""};
         if (e->clean) {
-            dp_quota_settle(t->quota, (dp_amount){0},
-                            (dp_amount){(int64_t)e->points, (int64_t)e->bytes});
+            dp_entry__charge(t, e);
         } else if (dp_tenant_use(t, e->name, strlen(e->name), &c, &diag) == ORT_OK) {
             dp_tenant_release(t, c);
         }

@@ -1,4 +1,4 @@
-/* Collections of a tenant: create, change, drop, open on first use, close when idle. */
+/* Collections of a tenant: create, change, drop. */
 #include <assert.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -70,9 +70,8 @@ dp_tenant__find_id(dp_tenant *t, ort_collection_id id)
     return NULL;
 }
 
-/* The entry of a collection's name or of an alias of it. */
-static dp_entry *
-resolve(dp_tenant *t, const char *name, size_t len)
+dp_entry *
+dp_tenant__resolve(dp_tenant *t, const char *name, size_t len)
 {
     dp_entry *e = dp_tenant__find(t, name, len);
     const dp_alias *alias = e == NULL ? dp_alias__find(&t->aliases, name, len) : NULL;
@@ -137,20 +136,6 @@ check_new(dp_tenant *t, const char *name, size_t len, ort_diag *diag)
     return ORT_OK;
 }
 
-/* Makes collections/<id> or indexes/<id> beneath the tenant. */
-static ort_err
-make_folder(dp_tenant *t, const char *folder, ort_collection_id id, ort_diag *diag)
-{
-    char path[DP_TENANT_PATH_BYTES], name[ORT_ID_TEXT_BYTES];
-    dp_tenant__path(t, folder, NULL, path);
-    ort_id_format(id.v, name);
-    const int fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
-    const ort_err err = fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path)
-                               : ort_dir_make(fd, name, diag);
-    ort_fd_close(fd);
-    return err;
-}
-
 /* Renames what a collection has on disk into the trash. */
 static void
 trash_files(dp_tenant *t, ort_collection_id id)
@@ -170,14 +155,21 @@ trash_files(dp_tenant *t, ort_collection_id id)
     }
 }
 
-/* Gives the tenant's quota back what a closed entry was charged; with t->lock held. */
-static void
-uncharge(dp_tenant *t, dp_entry *e)
+void
+dp_entry__charge(dp_tenant *t, dp_entry *e)
 {
-    if (e->clean) {
+    assert(!e->charged);
+    dp_quota_settle(t->quota, (dp_amount){0}, (dp_amount){(int64_t)e->points, (int64_t)e->bytes});
+    e->charged = true;
+}
+
+void
+dp_entry__uncharge(dp_tenant *t, dp_entry *e)
+{
+    if (e->charged) {
         dp_quota_settle(t->quota, (dp_amount){0},
                         (dp_amount){-(int64_t)e->points, -(int64_t)e->bytes});
-        e->clean = false;
+        e->charged = false;
     }
 }
 
@@ -196,10 +188,8 @@ keep_dropped(dp_tenant *t, dp_entry *e)
     return ORT_OK;
 }
 
-/* Takes a dropped entry that nobody uses, opens or closes out of the tenant: true, and the caller
- * must bury() it once it has let t->lock go. */
-static bool
-take_dropped(dp_tenant *t, dp_entry *e)
+bool
+dp_tenant__take_dropped(dp_tenant *t, dp_entry *e)
 {
     if (!e->dropped || e->uses > 0 || e->state == DP_ENTRY_OPENING ||
         e->state == DP_ENTRY_CLOSING) {
@@ -213,15 +203,16 @@ take_dropped(dp_tenant *t, dp_entry *e)
     }
     if (e->failed_ms != 0) {
         t->all->failed--;
+        e->failed_ms = 0;
     }
-    uncharge(t, e);
+    dp_entry__uncharge(t, e);
     return true;
 }
 
-/* Closes, trashes and frees such an entry; no lock is held. */
-static void
-bury(dp_tenant *t, dp_entry *e)
+void
+dp_tenant__bury(dp_tenant *t, dp_entry *e)
 {
+    dp_tenants__note_closed(t->all, e);
     dp_collection_close(e->collection);
     trash_files(t, e->id);
     dp_entry__free(e);
@@ -242,7 +233,9 @@ dp_tenant_create_collection(dp_tenant *t, const char *name, size_t len, dp_schem
     }
     e->id.v = ort_id_random();
     e->schema = dp_schema_ref(schema);
+    e->owner = t;
     e->clean = true;
+    e->charged = true; /* with nothing */
     e->used_ms = ort_mono_ms();
 
     pthread_mutex_lock(&t->change);
@@ -265,13 +258,13 @@ dp_tenant_create_collection(dp_tenant *t, const char *name, size_t len, dp_schem
         pthread_mutex_lock(&t->lock);
         if (keep_dropped(t, e) == ORT_OK) {
             remove_entry(t, e);
-            idle = take_dropped(t, e);
+            idle = dp_tenant__take_dropped(t, e);
         }
         pthread_mutex_unlock(&t->lock);
     }
     pthread_mutex_unlock(&t->change);
     if (idle) {
-        bury(t, e);
+        dp_tenant__bury(t, e);
     }
     return err;
 }
@@ -299,7 +292,7 @@ change_schema(dp_tenant *t, const char *name, size_t len, const schema_change *c
     ort_err err = ORT_OK;
     pthread_mutex_lock(&t->change);
     pthread_mutex_lock(&t->lock);
-    dp_entry *e = resolve(t, name, len);
+    dp_entry *e = dp_tenant__resolve(t, name, len);
     if (e == NULL) {
         err = ort_fail(diag, ORT_ENOTFOUND, "Collection `%.*s` doesn't exist!", (int)len, name);
     } else {
@@ -394,7 +387,7 @@ dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len, bool *exis
             old = (dp_alias_list){0};
         } else {
             *existed = true;
-            idle = take_dropped(t, e);
+            idle = dp_tenant__take_dropped(t, e);
         }
         pthread_mutex_unlock(&t->lock);
     }
@@ -402,229 +395,7 @@ dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len, bool *exis
     dp_alias__clear(&rest);
     dp_alias__clear(&old);
     if (idle) {
-        bury(t, e);
+        dp_tenant__bury(t, e);
     }
     return err;
-}
-
-/* --- open, close ------------------------------------------------------------------------------ */
-
-/* Opens the files of an entry that is OPENING; no lock is held. */
-static ort_err
-open_files(dp_tenant *t, const dp_entry *e, dp_schema *schema, uint64_t points_max,
-           dp_collection **out, ort_diag *diag)
-{
-    char path[DP_TENANT_PATH_BYTES];
-    int data_fd = -1, index_fd = -1;
-    ort_err err = make_folder(t, "collections", e->id, diag);
-    if (err == ORT_OK) {
-        err = make_folder(t, "indexes", e->id, diag);
-    }
-    if (err == ORT_OK) {
-        dp_tenant__path(t, "collections", &e->id, path);
-        data_fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
-        err = data_fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path) : ORT_OK;
-    }
-    if (err == ORT_OK) {
-        dp_tenant__path(t, "indexes", &e->id, path);
-        index_fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
-        err = index_fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path) : ORT_OK;
-    }
-    if (err == ORT_OK) {
-        const dp_collection_config config = {.tenant = t->id,
-                                             .id = e->id,
-                                             .name = e->name,
-                                             .schema = schema,
-                                             .quota = t->quota,
-                                             .points_max = points_max};
-        err = dp_collection_open(out, data_fd, index_fd, &config, &t->all->config.collection, diag);
-    }
-    ort_fd_close(data_fd);
-    ort_fd_close(index_fd);
-    return err;
-}
-
-/* Marks the catalog on disk: from now on this collection's size is not what the catalog says. */
-static ort_err
-mark_open(dp_tenant *t, ort_diag *diag)
-{
-    pthread_mutex_lock(&t->change);
-    const ort_err err = dp_tenant__save(t, diag);
-    pthread_mutex_unlock(&t->change);
-    return err;
-}
-
-/* CLOSED -> OPENING -> OPEN, or back. t->lock is held, let go meanwhile, held again. */
-static ort_err
-open_entry(dp_tenant *t, dp_entry *e, ort_diag *diag)
-{
-    const uint64_t now = ort_mono_ms();
-    if (e->failed_ms != 0 && now - e->failed_ms < DP_TENANT_RETRY_MS) {
-        return ort_fail(diag, ORT_EBUSY, "%s", e->failure.text);
-    }
-    dp_collection *c = NULL;
-    dp_schema *schema = dp_schema_ref(e->schema);
-    const uint64_t points_max = t->points_per_collection_max;
-    const bool was_clean = e->clean;
-    e->state = DP_ENTRY_OPENING;
-    pthread_mutex_unlock(&t->lock);
-
-    ort_err err = was_clean ? mark_open(t, diag) : ORT_OK;
-    if (err == ORT_OK) {
-        err = open_files(t, e, schema, points_max, &c, diag);
-    }
-    pthread_mutex_lock(&t->lock);
-    if (e->failed_ms != 0) {
-        t->all->failed--;
-        e->failed_ms = 0;
-    }
-    if (err == ORT_OK) {
-        /* The open collection has charged its true size: the charge of the closed one goes. */
-        uncharge(t, e);
-        e->clean = false;
-        e->collection = c;
-        e->state = DP_ENTRY_OPEN;
-        if (e->schema != schema) { /* patched meanwhile */
-            dp_collection_set_schema(c, e->schema);
-        }
-        dp_collection_set_points_max(c, t->points_per_collection_max);
-    } else {
-        char id[ORT_ID_TEXT_BYTES], tenant[ORT_ID_TEXT_BYTES];
-        ort_id_format(e->id.v, id);
-        ort_id_format(t->id.v, tenant);
-        ORT_LOG_ERROR(&log_, "collection.open_failed", "tenant=%s collection=%s code=%s err=%s",
-                      tenant, id, ort_err_code(err), diag != NULL ? diag->text : "");
-        t->all->failed++;
-        e->failed_ms = ort_mono_ms();
-        (void)ort_fail(&e->failure, err, "Collection `%s` (shard %s) is not available: %.350s",
-                       e->name, id, diag != NULL ? diag->text : "");
-        if (diag != NULL) {
-            *diag = e->failure;
-        }
-        e->state = DP_ENTRY_CLOSED;
-        err = ORT_EBUSY;
-    }
-    pthread_cond_broadcast(&t->moved);
-    dp_schema_unref(schema);
-    return err;
-}
-
-ort_err
-dp_tenant_use(dp_tenant *t, const char *name, size_t len, dp_collection **out, ort_diag *diag)
-{
-    ort_err err = ORT_OK;
-    *out = NULL;
-    pthread_mutex_lock(&t->lock);
-    for (;;) {
-        dp_entry *e = t->deleted ? NULL : resolve(t, name, len);
-        if (e == NULL) {
-            err = ort_fail(diag, ORT_ENOTFOUND, "Collection `%.*s` doesn't exist!", (int)len, name);
-            break;
-        }
-        if (e->state == DP_ENTRY_OPEN) {
-            e->uses++;
-            e->used_ms = ort_mono_ms();
-            *out = e->collection;
-            break;
-        }
-        if (e->state == DP_ENTRY_CLOSED) {
-            err = open_entry(t, e, diag);
-            if (take_dropped(t, e)) {
-                pthread_mutex_unlock(&t->lock);
-                bury(t, e);
-                pthread_mutex_lock(&t->lock);
-            } else if (err != ORT_OK && !e->dropped) {
-                break;
-            }
-            continue; /* as it is called now, if it still is */
-        }
-        pthread_cond_wait(&t->moved, &t->lock);
-    }
-    pthread_mutex_unlock(&t->lock);
-    return err;
-}
-
-void
-dp_tenant_release(dp_tenant *t, dp_collection *c)
-{
-    if (c == NULL) {
-        return;
-    }
-    dp_entry *last = NULL;
-    pthread_mutex_lock(&t->lock);
-    for (size_t i = 0; i < t->entry_count + t->dropped_count; i++) {
-        dp_entry *e = i < t->entry_count ? t->entries[i] : t->dropped[i - t->entry_count];
-        if (e->collection == c) {
-            assert(e->uses > 0);
-            e->uses--;
-            e->used_ms = ort_mono_ms();
-            last = take_dropped(t, e) ? e : NULL;
-            break;
-        }
-    }
-    pthread_mutex_unlock(&t->lock);
-    if (last != NULL) {
-        bury(t, last);
-    }
-}
-
-bool
-dp_tenant__close_entry(dp_tenant *t, dp_entry *e)
-{
-    if (e->state != DP_ENTRY_OPEN || e->uses > 0 || e->dropped) {
-        return false;
-    }
-    e->state = DP_ENTRY_CLOSING;
-    dp_collection *c = e->collection;
-    pthread_mutex_unlock(&t->lock);
-
-    dp_collection_info info;
-    dp_collection_get_info(c, &info);
-    /* Charged before the collection takes its own charge back: for a moment twice, never not. */
-    dp_quota_settle(t->quota, (dp_amount){0},
-                    (dp_amount){(int64_t)info.points, (int64_t)info.bytes});
-    dp_collection_close(c);
-
-    pthread_mutex_lock(&t->lock);
-    e->collection = NULL;
-    e->points = info.points;
-    e->bytes = info.bytes;
-    e->disk_bytes = info.disk_bytes;
-    e->clean = true;
-    e->state = DP_ENTRY_CLOSED;
-    pthread_cond_broadcast(&t->moved);
-    return true;
-}
-
-uint32_t
-dp_tenant__close_idle(dp_tenant *t, uint64_t before_ms)
-{
-    uint32_t closed = 0;
-    pthread_mutex_lock(&t->lock);
-    for (size_t i = 0; t->loaded && i < t->entry_count;) {
-        dp_entry *e = t->entries[i];
-        if (e->used_ms < before_ms && dp_tenant__close_entry(t, e)) {
-            closed++;
-            const bool gone = take_dropped(t, e);
-            if (gone) {
-                pthread_mutex_unlock(&t->lock);
-                bury(t, e);
-                pthread_mutex_lock(&t->lock);
-            }
-            i = 0; /* the lock was let go: the entries may be others */
-        } else {
-            i++;
-        }
-    }
-    pthread_mutex_unlock(&t->lock);
-    if (closed > 0) {
-        ort_diag diag = {""};
-        pthread_mutex_lock(&t->change);
-        if (dp_tenant__save(t, &diag) != ORT_OK) {
-            /* Then the next start counts these collections anew. */
-            ORT_LOG_WARN(&log_, "tenant.catalog", "err=%s", diag.text);
-        }
-        pthread_mutex_unlock(&t->change);
-    }
-    return closed;
 }

@@ -1,8 +1,13 @@
 /* One tenant: its life, limits and meters. */
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "tenant/tenant_internal.h"
+
+static const ort_log log_ = {"tenant"};
 
 ort_err
 dp_tenant__new(dp_tenant **out, dp_tenants *all, ort_tenant_id id, ort_diag *diag)
@@ -40,9 +45,14 @@ dp_tenant_unref(dp_tenant *t)
     }
     /* A deleted tenant's collections that were in use till now. Its files are in the trash. */
     for (size_t i = 0; i < t->entry_count; i++) {
+        dp_tenants__note_closed(t->all, t->entries[i]);
         dp_collection_close(t->entries[i]->collection);
         dp_entry__free(t->entries[i]);
     }
+    if (t->failed_ms != 0) {
+        t->all->failed_tenants--;
+    }
+    free(t->failure);
     free(t->entries);
     free(t->dropped);
     dp_alias__clear(&t->aliases);
@@ -53,22 +63,63 @@ dp_tenant_unref(dp_tenant *t)
     free(t);
 }
 
+/* Remembers that the catalog could not be read, or that it can again; t->lock is held. A damaged
+ * tenant may be asked for thousands of times a second: it is read, and told of, now and then. */
+static void
+note_load(dp_tenant *t, ort_err err, const ort_diag *why)
+{
+    if (err == ORT_OK) {
+        if (t->failed_ms != 0) {
+            t->all->failed_tenants--;
+        }
+        t->failed_ms = 0;
+        free(t->failure);
+        t->failure = NULL;
+        return;
+    }
+    if (t->failed_ms == 0) {
+        t->all->failed_tenants++;
+    }
+    t->failed_ms = ort_mono_ms();
+    t->failed_err = err;
+    t->failure = t->failure != NULL ? t->failure : malloc(sizeof *t->failure);
+    if (t->failure != NULL) {
+        *t->failure = *why;
+    }
+    char id[ORT_ID_TEXT_BYTES];
+    ort_id_format(t->id.v, id);
+    ORT_LOG_ERROR(&log_, "tenant.open_failed", "tenant=%s code=%s err=%s", id, ort_err_code(err),
+                  why->text);
+}
+
+/* The remembered failure while it is young; t->lock is held. */
+static ort_err
+recent_failure(const dp_tenant *t, ort_diag *diag)
+{
+    if (t->failed_ms == 0 || ort_mono_ms() - t->failed_ms >= DP_TENANT_RETRY_MS) {
+        return ORT_OK;
+    }
+    return ort_fail(diag, t->failed_err, "%s", t->failure != NULL ? t->failure->text : "");
+}
+
 ort_err
 dp_tenant__ready(dp_tenant *t, ort_diag *diag)
 {
-    ort_err err = ORT_OK;
+    ort_diag why = {""};
     pthread_mutex_lock(&t->lock);
     const bool loaded = t->loaded;
+    ort_err err = loaded ? ORT_OK : recent_failure(t, diag);
     pthread_mutex_unlock(&t->lock);
-    if (loaded) {
-        return ORT_OK;
+    if (loaded || err != ORT_OK) {
+        return err;
     }
     pthread_mutex_lock(&t->change);
     pthread_mutex_lock(&t->lock);
     const bool late = t->loaded;
+    err = late ? ORT_OK : recent_failure(t, diag);
     pthread_mutex_unlock(&t->lock);
-    if (!late) {
-        err = dp_tenant__load(t, diag);
+    if (!late && err == ORT_OK) {
+        err = dp_tenant__load(t, &why);
         pthread_mutex_lock(&t->lock);
         t->loaded = err == ORT_OK;
         for (size_t i = 0; err != ORT_OK && i < t->entry_count; i++) {
@@ -78,7 +129,11 @@ dp_tenant__ready(dp_tenant *t, ort_diag *diag)
             t->entry_count = 0;
             dp_alias__clear(&t->aliases);
         }
+        note_load(t, err, &why);
         pthread_mutex_unlock(&t->lock);
+        if (err != ORT_OK && diag != NULL) {
+            *diag = why;
+        }
     }
     pthread_mutex_unlock(&t->change);
     return err;

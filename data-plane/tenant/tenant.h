@@ -4,7 +4,7 @@
  *     tenants/<tenant id>/
  *       catalog.json              collections (id, name, schema, last known size), aliases
  *       collections/<id>/...      what cannot be rebuilt
- *       indexes/<id>/...          what can
+ *       indexes/<id>/...          what can; made with the first graph
  *     trash/<random id>/...       renamed here, then swept away; also after a restart */
 #ifndef DP_TENANT_H
 #define DP_TENANT_H
@@ -33,7 +33,8 @@ void dp_tenants_close(dp_tenants *all); /* no reference may be out */
 
 /* A reference to the tenant, which is made (directory, empty catalog) when it is new here: the
  * routing table, not this, decides who exists. dp_tenant_unref() gives it back.
- * ORT_ECORRUPT: its catalog is damaged; other tenants go on. ORT_EBUSY: it is being deleted.
+ * ORT_ECORRUPT: its catalog is damaged; other tenants go on; it is read again every two seconds, so
+ * that a repair needs no restart. ORT_EBUSY: it is being deleted.
  * ORT_EIO, ORT_ENOSPC, ORT_ENOMEM. */
 ORT_NODISCARD ort_err dp_tenants_get(dp_tenants *all, ort_tenant_id id, dp_tenant **out,
                                      ort_diag *diag);
@@ -130,7 +131,8 @@ typedef bool (*dp_usage_fn)(void *ctx, ort_tenant_id id, const dp_tenant_usage *
 void dp_tenants_each_usage(dp_tenants *all, dp_usage_fn fn, void *ctx);
 
 typedef struct {
-    uint32_t tenants_known, collections_open, collections_failed;
+    uint32_t tenants_known, tenants_failed; /* in memory; of them, with a damaged catalog */
+    uint32_t collections_open, collections_failed;
     uint64_t memory_bytes; /* of open collections */
     uint64_t trash_left;   /* entries */
     uint64_t update_queue; /* writes waiting, all collections */

@@ -1,10 +1,11 @@
 /* data-plane/tenant/tenant_internal.h: what the files of this folder share.
  *
  * Locks, in order: all->lock (the map) -> t->change (one catalog change at a time, held over its
- * fsync) -> t->lock (the tenant's state; never held over I/O). */
+ * fsync) -> t->lock (the tenant's state; never held over I/O) -> all->open_lock. */
 #ifndef DP_TENANT_INTERNAL_H
 #define DP_TENANT_INTERNAL_H
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/map.h"
 #include "tenant/tenant.h"
@@ -27,7 +28,8 @@ typedef enum {
  *   CLOSED -> OPENING  dp_tenant_use()            OPENING -> OPEN, CLOSED  dp_tenant_use()
  *   OPEN -> CLOSING    dp_tenant__close_entry()   CLOSING -> CLOSED        dp_tenant__close_entry()
  */
-typedef struct {
+typedef struct dp_entry {
+    dp_tenant *owner;
     ort_collection_id id;
     char *name;
     dp_schema *schema;
@@ -35,12 +37,17 @@ typedef struct {
     dp_collection *collection; /* OPEN and CLOSING */
     uint32_t uses;             /* calls of dp_tenant_use() not yet released */
     bool dropped;              /* out of the catalog, on t->dropped until its last use ends */
-    uint64_t used_ms;          /* when last */
+    _Atomic uint64_t used_ms;  /* when last */
 
-    /* Of the last clean close. `clean` false: the collection was open since (or is), so that after
-     * a crash nobody knows its size until it is opened. */
+    /* Of the last close. `clean`: the catalog on disk may tell them; false from the first write
+     * after an open on (before_writes() in use.c) until it is closed again. */
     bool clean;
+    bool charged; /* the tenant's quota is charged with them, as the collection is not there to */
     uint64_t points, bytes, disk_bytes;
+
+    /* Among all open ones; all->open_lock. */
+    struct dp_entry *open_next, *open_before;
+    bool open_listed;
 
     ort_diag failure;   /* why it could not be opened, and */
     uint64_t failed_ms; /* when; 0: it could */
@@ -72,6 +79,10 @@ struct dp_tenant {
     size_t dropped_count;
     dp_alias_list aliases; /* sorted by name */
     dp_quota *quota;       /* of open collections, and what the closed ones were charged */
+    bool unsaved;          /* sizes of collections that closed are not in the catalog yet */
+    ort_diag *failure;     /* why the catalog could not be read, and */
+    uint64_t failed_ms;    /* when; 0: it could */
+    ort_err failed_err;
     uint32_t collections_max;
     uint64_t points_per_collection_max;
 
@@ -88,7 +99,14 @@ struct dp_tenants {
     pthread_cond_t wake; /* of the janitor */
     pthread_t janitor;
     bool janitor_runs;
-    _Atomic uint32_t failed; /* collections that could not be opened when last tried */
+    _Atomic uint32_t failed;         /* collections that could not be opened when last tried */
+    _Atomic uint32_t failed_tenants; /* whose catalog could not be read */
+
+    /* What is open: upkeep looks at these, however many tenants there are. */
+    pthread_mutex_t open_lock;
+    dp_entry *open_first;
+    uint32_t open_count;
+    atomic_bool crowded; /* more is open than may be: the janitor is wanted at once */
 };
 
 /* catalog.c */
@@ -101,17 +119,33 @@ ORT_NODISCARD ort_err dp_tenant__load(dp_tenant *t, ort_diag *diag);
 ORT_NODISCARD ort_err dp_tenant__save(dp_tenant *t, ort_diag *diag);
 
 /* collections.c */
-dp_entry *dp_tenant__find(dp_tenant *t, const char *name, size_t len); /* t->lock held */
+void dp_entry__charge(dp_tenant *t, dp_entry *entry); /* t->lock held, or loading */
+void dp_entry__uncharge(dp_tenant *t, dp_entry *entry);
+
+/* Takes a dropped entry that nobody uses, opens or closes out of the tenant, t->lock held: true,
+ * and the caller must bury it (close, trash and free, with no lock held) afterwards. */
+bool dp_tenant__take_dropped(dp_tenant *t, dp_entry *entry);
+void dp_tenant__bury(dp_tenant *t, dp_entry *entry);
+
+/* The entry of a collection's name or of an alias of it; t->lock held, as for all that find. */
+dp_entry *dp_tenant__resolve(dp_tenant *t, const char *name, size_t len);
+dp_entry *dp_tenant__find(dp_tenant *t, const char *name, size_t len);
 dp_entry *dp_tenant__find_id(dp_tenant *t, ort_collection_id id);
 void dp_entry__free(dp_entry *entry);
+
+/* use.c */
 
 /* Closes an open entry that nobody uses; t->lock is held, is let go meanwhile, and is held again.
  * The catalog is saved by the caller. false: it was not OPEN or is in use. */
 bool dp_tenant__close_entry(dp_tenant *t, dp_entry *entry);
 
-/* Closes every open collection of t that nobody uses and that was last used before `before_ms`;
- * saves the catalog when any was. Returns how many. */
-uint32_t dp_tenant__close_idle(dp_tenant *t, uint64_t before_ms);
+/* Closes that collection if it is open, nobody uses it, and it was last used before `before_ms`;
+ * then, once for all that were closed, dp_tenant__save_sizes(). */
+bool dp_tenant__close_one(dp_tenant *t, ort_collection_id id, uint64_t before_ms);
+void dp_tenant__save_sizes(dp_tenant *t);
+
+/* Closes every collection that nobody uses, and saves the catalog. */
+void dp_tenant__close_all(dp_tenant *t);
 
 /* aliases.c */
 dp_alias *dp_alias__find(const dp_alias_list *list, const char *name, size_t len);
@@ -129,6 +163,10 @@ ORT_NODISCARD ort_err dp_alias__add(dp_alias_list *list, const char *name, size_
  * from_fd  the directory that holds it; synced too */
 ORT_NODISCARD ort_err dp_tenants__trash(dp_tenants *all, int from_fd, const char *path,
                                         ort_diag *diag);
+
+/* Keeps the list of what is open; the second is fine for an entry that is not in it. */
+void dp_tenants__note_open(dp_tenants *all, dp_entry *entry);
+void dp_tenants__note_closed(dp_tenants *all, dp_entry *entry);
 
 /* A path beneath tenants/: "<id>", "<id>/catalog.json", "<id>/collections/<id>" ... */
 #define DP_TENANT_PATH_BYTES 80

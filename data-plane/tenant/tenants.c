@@ -95,63 +95,146 @@ give_back(dp_tenant **list, size_t count)
     free(list);
 }
 
-/* Sums memory over open collections; *oldest_ms becomes when the idlest one was used, UINT64_MAX
- * when all are in use. */
-static uint64_t
-weigh(dp_tenant *const *list, size_t count, uint64_t *oldest_ms, uint32_t *open)
+/* --- what is open ----------------------------------------------------------------------------- */
+
+void
+dp_tenants__note_open(dp_tenants *all, dp_entry *e)
 {
-    uint64_t bytes = 0;
-    *oldest_ms = UINT64_MAX;
-    *open = 0;
-    for (size_t i = 0; i < count; i++) {
-        dp_tenant *t = list[i];
+    pthread_mutex_lock(&all->open_lock);
+    e->open_listed = true;
+    e->open_before = NULL;
+    e->open_next = all->open_first;
+    if (e->open_next != NULL) {
+        e->open_next->open_before = e;
+    }
+    all->open_first = e;
+    all->open_count++;
+    const bool crowded = all->config.open_max > 0 && all->open_count > all->config.open_max;
+    pthread_mutex_unlock(&all->open_lock);
+    if (crowded) {
+        atomic_store(&all->crowded, true);
+        pthread_cond_signal(&all->wake);
+    }
+}
+
+void
+dp_tenants__note_closed(dp_tenants *all, dp_entry *e)
+{
+    pthread_mutex_lock(&all->open_lock);
+    if (e->open_listed) {
+        if (e->open_before != NULL) {
+            e->open_before->open_next = e->open_next;
+        } else {
+            all->open_first = e->open_next;
+        }
+        if (e->open_next != NULL) {
+            e->open_next->open_before = e->open_before;
+        }
+        e->open_listed = false;
+        all->open_count--;
+    }
+    pthread_mutex_unlock(&all->open_lock);
+}
+
+/* An open collection as it was a moment ago. */
+typedef struct {
+    dp_tenant *tenant; /* a reference */
+    ort_collection_id id;
+    uint64_t used_ms;
+    uint64_t memory_bytes, update_queue;
+} open_one;
+
+/* A reference to a tenant that may be losing its last one at this moment. */
+static bool
+try_ref(dp_tenant *t)
+{
+    uint32_t refs = atomic_load(&t->refs);
+    while (refs > 0) {
+        if (atomic_compare_exchange_weak(&t->refs, &refs, refs + 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int
+by_use(const void *a, const void *b)
+{
+    const open_one *x = a, *y = b;
+    return (x->used_ms > y->used_ms) - (x->used_ms < y->used_ms);
+}
+
+/* All that is open, the idlest first; the caller's to give back. NULL: nothing, or no memory. */
+static open_one *
+list_open(dp_tenants *all, size_t *count)
+{
+    *count = 0;
+    pthread_mutex_lock(&all->open_lock);
+    open_one *list = all->open_count > 0 ? calloc(all->open_count, sizeof *list) : NULL;
+    for (const dp_entry *e = all->open_first; list != NULL && e != NULL; e = e->open_next) {
+        if (try_ref(e->owner)) {
+            list[(*count)++] = (open_one){.tenant = e->owner, .id = e->id, .used_ms = e->used_ms};
+        }
+    }
+    pthread_mutex_unlock(&all->open_lock);
+    for (size_t i = 0; i < *count; i++) {
+        dp_tenant *t = list[i].tenant;
         pthread_mutex_lock(&t->lock);
-        for (size_t j = 0; t->loaded && j < t->entry_count; j++) {
-            const dp_entry *e = t->entries[j];
-            if (e->state == DP_ENTRY_OPEN) {
-                (*open)++;
-                bytes += dp_collection_memory(e->collection);
-                if (e->uses == 0 && e->used_ms < *oldest_ms) {
-                    *oldest_ms = e->used_ms;
-                }
-            }
+        const dp_entry *e = t->loaded ? dp_tenant__find_id(t, list[i].id) : NULL;
+        if (e != NULL && e->state == DP_ENTRY_OPEN) {
+            dp_collection_info info;
+            dp_collection_get_info(e->collection, &info);
+            list[i].update_queue = info.update_queue;
+            list[i].memory_bytes = dp_collection_memory(e->collection);
         }
         pthread_mutex_unlock(&t->lock);
     }
-    return bytes;
-}
-
-/* Whether open collections take more memory, or are more, than they may. */
-static bool
-is_over(const dp_tenants *all, dp_tenant *const *list, size_t count, uint64_t *oldest_ms)
-{
-    uint32_t open;
-    const uint64_t bytes = weigh(list, count, oldest_ms, &open);
-    const dp_tenants_config *c = &all->config;
-    return (c->memory_budget_bytes > 0 && bytes > c->memory_budget_bytes) ||
-           (c->open_max > 0 && open > c->open_max);
+    if (*count > 0) {
+        qsort(list, *count, sizeof *list, by_use);
+    }
+    return list;
 }
 
 static void
+give_open_back(open_one *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        dp_tenant_unref(list[i].tenant);
+    }
+    free(list);
+}
+
+/* Closes what has been idle for long; and, while more is open or held than may be, the idlest. */
+static void
 close_idle(dp_tenants *all)
 {
+    const dp_tenants_config *c = &all->config;
     size_t count;
-    dp_tenant **list = snapshot(all, &count);
-    const uint64_t now = ort_mono_ms(), age = all->config.idle_close_ms;
-    for (size_t i = 0; age > 0 && now > age && i < count; i++) {
-        (void)dp_tenant__close_idle(list[i], now - age);
+    open_one *list = list_open(all, &count);
+    const uint64_t now = ort_mono_ms();
+    const uint64_t old_ms =
+        c->idle_close_ms > 0 && now > c->idle_close_ms ? now - c->idle_close_ms : 0;
+    uint64_t bytes = 0;
+    size_t open = count;
+    for (size_t i = 0; i < count; i++) {
+        bytes += list[i].memory_bytes;
     }
-    /* Over a bound: the idlest first, a generation at a time. */
-    for (uint64_t oldest; is_over(all, list, count, &oldest) && oldest != UINT64_MAX;) {
-        uint32_t closed = 0;
-        for (size_t i = 0; i < count; i++) {
-            closed += dp_tenant__close_idle(list[i], oldest + 1);
+    for (size_t i = 0; i < count; i++) {
+        const bool over = (c->memory_budget_bytes > 0 && bytes > c->memory_budget_bytes) ||
+                          (c->open_max > 0 && open > c->open_max);
+        if (!over && list[i].used_ms >= old_ms) {
+            break;
         }
-        if (closed == 0) {
-            break; /* taken into use meanwhile */
+        /* What was used since it was listed stays: it is not the idlest any more. */
+        if (dp_tenant__close_one(list[i].tenant, list[i].id, list[i].used_ms + 1)) {
+            bytes -= list[i].memory_bytes;
+            open--;
         }
     }
-    give_back(list, count);
+    for (size_t i = 0; i < count; i++) {
+        dp_tenant__save_sizes(list[i].tenant);
+    }
+    give_open_back(list, count);
 }
 
 static void *
@@ -167,12 +250,12 @@ janitor_main(void *arg)
         if (dirty) {
             (void)sweep(all, true);
         }
-        if (ort_mono_ms() >= due) {
+        if (atomic_exchange(&all->crowded, false) || ort_mono_ms() >= due) {
             close_idle(all);
             due = ort_mono_ms() + JANITOR_MS;
         }
         pthread_mutex_lock(&all->lock);
-        if (!all->closing && !all->sweep) {
+        if (!all->closing && !all->sweep && !atomic_load(&all->crowded)) {
             (void)ort_cond_wait_until(&all->wake, &all->lock,
                                       ort_mono_ns() + JANITOR_MS * UINT64_C(1000000));
         }
@@ -220,6 +303,7 @@ dp_tenants_open(dp_tenants **out, int data_dir, const dp_tenants_config *config,
     all->config = *config;
     all->tenants_fd = all->trash_fd = all->lock_fd = -1;
     pthread_mutex_init(&all->lock, NULL);
+    pthread_mutex_init(&all->open_lock, NULL);
     ort_cond_init(&all->wake);
     all->sweep = true; /* what a crash left */
     all->data_fd = fcntl(data_dir, F_DUPFD_CLOEXEC, 0);
@@ -261,7 +345,7 @@ dp_tenants_close(dp_tenants *all)
     }
     size_t at = 0;
     for (void *v; all->map != NULL && ort_map_next(all->map, &at, NULL, NULL, &v);) {
-        (void)dp_tenant__close_idle(v, UINT64_MAX);
+        dp_tenant__close_all(v);
         dp_tenant_unref(v);
     }
     ort_map_free(all->map, NULL);
@@ -270,6 +354,7 @@ dp_tenants_close(dp_tenants *all)
     ort_fd_close(all->lock_fd);
     ort_fd_close(all->data_fd);
     pthread_cond_destroy(&all->wake);
+    pthread_mutex_destroy(&all->open_lock);
     pthread_mutex_destroy(&all->lock);
     free(all);
 }
@@ -371,23 +456,18 @@ void
 dp_tenants_get_stats(dp_tenants *all, dp_tenants_stats *out)
 {
     size_t count;
-    uint64_t oldest;
-    dp_tenant **list = snapshot(all, &count);
-    *out = (dp_tenants_stats){.tenants_known = (uint32_t)count,
+    pthread_mutex_lock(&all->lock);
+    const uint32_t known = (uint32_t)ort_map_count(all->map);
+    pthread_mutex_unlock(&all->lock);
+    *out = (dp_tenants_stats){.tenants_known = known,
+                              .tenants_failed = all->failed_tenants,
                               .collections_failed = all->failed,
                               .trash_left = sweep(all, false)};
-    out->memory_bytes = weigh(list, count, &oldest, &out->collections_open);
+    open_one *list = list_open(all, &count);
+    out->collections_open = (uint32_t)count;
     for (size_t i = 0; i < count; i++) {
-        pthread_mutex_lock(&list[i]->lock);
-        for (size_t j = 0; list[i]->loaded && j < list[i]->entry_count; j++) {
-            const dp_entry *e = list[i]->entries[j];
-            if (e->state == DP_ENTRY_OPEN) {
-                dp_collection_info info;
-                dp_collection_get_info(e->collection, &info);
-                out->update_queue += info.update_queue;
-            }
-        }
-        pthread_mutex_unlock(&list[i]->lock);
+        out->memory_bytes += list[i].memory_bytes;
+        out->update_queue += list[i].update_queue;
     }
-    give_back(list, count);
+    give_open_back(list, count);
 }

@@ -420,6 +420,161 @@ a_damaged_catalog_stops_its_tenant_alone(void **state)
     node_fini(&n);
 }
 
+/* --- at rest ---------------------------------------------------------------------------------- */
+
+static ino_t
+catalog_inode(const node *n, ort_tenant_id id)
+{
+    char path[128], text[ORT_ID_TEXT_BYTES];
+    struct stat st;
+    ort_id_format(id.v, text);
+    snprintf(path, sizeof path, "%s/tenants/%s/catalog.json", n->path, text);
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_ino;
+}
+
+/* An fsync at the first search of every small collection would be most of what it costs. */
+static void
+searches_leave_the_catalog_alone(void **state)
+{
+    node n;
+    ort_diag diag;
+    (void)state;
+    node_init(&n);
+    dp_tenant *t = tenant(&n, ACME);
+    assert_int_equal(create(t, "a", &diag), ORT_OK);
+    assert_int_equal(upsert(t, "a", 0, 4, &diag), ORT_OK);
+    dp_tenant_unref(t);
+    node_restart(&n);
+    const ino_t before = catalog_inode(&n, ACME);
+    t = tenant(&n, ACME);
+    assert_int_equal(count(t, "a"), 4);
+    dp_tenant_unref(t);
+    node_restart(&n);
+    assert_int_equal(catalog_inode(&n, ACME), before);
+    t = tenant(&n, ACME);
+    assert_int_equal(upsert(t, "a", 4, 1, &diag), ORT_OK);
+    assert_int_not_equal(catalog_inode(&n, ACME), before);
+    dp_tenant_unref(t);
+    node_fini(&n);
+}
+
+/* The files of a node as kill -9 would leave them now, as another node's. */
+static void
+fork_files(const node *from, node *to)
+{
+    char command[256];
+    node_init(to);
+    dp_tenants_close(to->all);
+    snprintf(command, sizeof command, "cp -r %s/. %s/", from->path, to->path);
+    assert_int_equal(system(command), 0);
+    to->config = from->config;
+    node_start(to);
+}
+
+/* The catalog's sizes may be believed after a crash only where nothing was written since. */
+static void
+sizes_are_right_after_a_crash(void **state)
+{
+    node n, crashed;
+    ort_diag diag;
+    dp_tenant_usage usage;
+    (void)state;
+    node_init(&n);
+    dp_tenant *t = tenant(&n, ACME);
+    assert_int_equal(create(t, "closed", &diag), ORT_OK);
+    assert_int_equal(create(t, "read", &diag), ORT_OK);
+    assert_int_equal(create(t, "written", &diag), ORT_OK);
+    assert_int_equal(upsert(t, "closed", 0, 2, &diag), ORT_OK);
+    assert_int_equal(upsert(t, "read", 0, 4, &diag), ORT_OK);
+    assert_int_equal(upsert(t, "written", 0, 1, &diag), ORT_OK);
+    dp_tenant_unref(t);
+    node_restart(&n);
+    t = tenant(&n, ACME);
+    assert_int_equal(count(t, "read"), 4);
+    assert_int_equal(upsert(t, "written", 1, 7, &diag), ORT_OK);
+    fork_files(&n, &crashed);
+    dp_tenant *c = tenant(&crashed, ACME);
+    dp_tenant_get_usage(c, &usage);
+    assert_int_equal(usage.points, 2 + 4 + 8);
+    assert_int_equal(count(c, "written"), 8);
+    dp_tenant_unref(c);
+    dp_tenant_unref(t);
+    node_fini(&crashed);
+    node_fini(&n);
+}
+
+static unsigned
+count_found(const node *n, const char *what)
+{
+    char command[256];
+    unsigned found = 0;
+    snprintf(command, sizeof command, "find %s/tenants -mindepth 1 %s | wc -l", n->path, what);
+    FILE *in = popen(command, "r");
+    assert_non_null(in);
+    assert_int_equal(fscanf(in, "%u", &found), 1);
+    pclose(in);
+    return found;
+}
+
+/* Inodes are what many small tenants run out of first. */
+static void
+a_small_tenant_at_rest_is_few_files(void **state)
+{
+    node n;
+    ort_diag diag;
+    (void)state;
+    node_init(&n);
+    dp_tenant *t = tenant(&n, ACME);
+    assert_int_equal(create(t, "a", &diag), ORT_OK);
+    for (unsigned i = 0; i < 4; i++) { /* opened and closed again and again, it stays so */
+        assert_int_equal(upsert(t, "a", i, 5, &diag), ORT_OK);
+        dp_tenant_unref(t);
+        node_restart(&n);
+        t = tenant(&n, ACME);
+    }
+    assert_int_equal(count(t, "a"), 8);
+    dp_tenant_unref(t);
+    node_restart(&n);
+    assert_in_range(count_found(&n, "-type f"), 1, 4);
+    assert_in_range(count_found(&n, "-type d"), 1, 3);
+    node_fini(&n);
+}
+
+/* One over the bound closes the one that was idle for longest, and no other. */
+static void
+the_idlest_close_when_too_many_are_open(void **state)
+{
+    node n;
+    ort_diag diag;
+    dp_tenants_stats stats;
+    char name[2] = "a";
+    (void)state;
+    node_init(&n);
+    n.config.open_max = 3;
+    node_restart(&n);
+    dp_tenant *t = tenant(&n, ACME);
+    for (name[0] = 'a'; name[0] <= 'f'; name[0]++) {
+        assert_int_equal(create(t, name, &diag), ORT_OK);
+        assert_int_equal(upsert(t, name, 0, 1, &diag), ORT_OK);
+        sleep_ms(5); /* "when used" is in milliseconds */
+    }
+    for (int i = 0; i < 200; i++) {
+        dp_tenants_get_stats(n.all, &stats);
+        if (stats.collections_open <= 3) {
+            break;
+        }
+        sleep_ms(10);
+    }
+    assert_int_equal(stats.collections_open, 3);
+    assert_int_equal(count(t, "f"), 1); /* open already */
+    assert_int_equal(count(t, "d"), 1);
+    dp_tenants_get_stats(n.all, &stats);
+    assert_int_equal(stats.collections_open, 3);
+    dp_tenant_unref(t);
+    node_fini(&n);
+}
+
 static void
 a_second_process_is_kept_out(void **state)
 {
@@ -496,6 +651,10 @@ main(void)
         cmocka_unit_test(a_damaged_collection_is_503_and_the_others_go_on),
         cmocka_unit_test(a_damaged_catalog_stops_its_tenant_alone),
         cmocka_unit_test(a_second_process_is_kept_out),
+        cmocka_unit_test(searches_leave_the_catalog_alone),
+        cmocka_unit_test(sizes_are_right_after_a_crash),
+        cmocka_unit_test(a_small_tenant_at_rest_is_few_files),
+        cmocka_unit_test(the_idlest_close_when_too_many_are_open),
         cmocka_unit_test(many_threads_use_drop_and_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
