@@ -17,6 +17,7 @@ ort__pkg(ort_openssl libssl)
 ort__pkg(ort_libcrypto libcrypto)
 ort__pkg(ort_curl libcurl)
 ort__pkg(ort_cyaml libcyaml)
+ort__pkg(ort_deflate libdeflate)
 ort__pkg(ort_cmocka cmocka)
 ort__pkg(ort_yaml yaml-0.1)
 

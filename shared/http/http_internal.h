@@ -189,6 +189,11 @@ void ort_http__wire_stop(ort_http_server *server);
 ORT_NODISCARD ort_err ort_http__wire_library_up(bool tls, ort_diag *diag);
 void ort_http__wire_library_down(void);
 
+/* gzip.c: packs a body into `out` when the client asks for that and it pays, and adds the fields that
+ * say so; false: send it as it is. */
+bool ort_http__gzip(ort_http_req *req, const char *content_type, const void *bytes, size_t len,
+                    ort_buf *out);
+
 /* CORS (cors.c). true: it was a preflight, and it is answered. */
 bool ort_http__cors(ort_http_req *req);
 

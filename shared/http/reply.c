@@ -230,6 +230,11 @@ ort_http_reply(ort_http_req *req, int status, const char *content_type, const vo
         }
         return;
     }
+    ort_buf packed = {0};
+    if (with_body && ort_http__gzip(req, content_type, bytes, len, &packed)) {
+        bytes = packed.data;
+        len = packed.len;
+    }
     head_make(req, &out, status, content_type, (int64_t)len);
     bool joined = with_body && len <= JOIN_BYTES_MAX;
     if (joined) {
@@ -242,6 +247,7 @@ ort_http_reply(ort_http_req *req, int status, const char *content_type, const vo
         req->outcome.bytes_out = len;
     }
     ort_buf_fini(&out);
+    ort_buf_fini(&packed);
 }
 
 void

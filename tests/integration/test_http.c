@@ -91,6 +91,21 @@ big(ort_http_req *req, void *user)
     free(bytes);
 }
 
+/* 3,000 bytes that pack well, or as many as `n` says. */
+static void
+vectors(ort_http_req *req, void *user)
+{
+    const char *wanted = ort_http_req_query(req, "n");
+    const size_t len = wanted != NULL ? (size_t)atoi(wanted) : 3000;
+    char bytes[4096];
+
+    (void)user;
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = "[0.125,0.25],"[i % 13];
+    }
+    ort_http_reply(req, 200, "application/json", bytes, len <= sizeof bytes ? len : sizeof bytes);
+}
+
 /* Answers when `held` is let go. */
 static void
 hold(ort_http_req *req, void *user)
@@ -159,6 +174,7 @@ static const ort_http_route routes[] = {
     {.method = ORT_HTTP_GET, .pattern = "/collections/{name}/points/count", .handler = tell},
     {.method = ORT_HTTP_GET, .pattern = "/many", .handler = many},
     {.method = ORT_HTTP_GET, .pattern = "/big", .handler = big},
+    {.method = ORT_HTTP_GET, .pattern = "/vectors", .handler = vectors},
     {.method = ORT_HTTP_GET, .pattern = "/hold", .handler = hold},
     {.method = ORT_HTTP_GET, .pattern = "/silent", .handler = silent},
     {.method = ORT_HTTP_GET, .pattern = "/deep", .handler = deep},
@@ -452,6 +468,52 @@ head_answers_as_get_without_body(void **state)
     assert_false(has(h, "Content-Length: 0\r\n"));
     assert_false(has(h, "pattern="));
     h = ask("HEAD /many HTTP/1.1\r\n" HOST "\r\nGET /readyz HTTP/1.1\r\n" HOST "\r\n");
+    assert_int_equal(answers_in(h), 2);
+}
+
+/* A client says what it takes, in any order and with weights; a wrong reading sends it bytes it
+ * cannot read. */
+static void
+answers_are_packed_for_who_takes_it(void **state)
+{
+    static const struct {
+        const char *field;
+        bool packed;
+    } cases[] = {
+        {"", false},
+        {"Accept-Encoding: gzip\r\n", true},
+        {"Accept-Encoding: gzip, deflate, br\r\n", true},
+        {"Accept-Encoding: br;q=1.0, GZIP;q=0.8, *;q=0.1\r\n", true},
+        {"Accept-Encoding: *\r\n", true},
+        {"Accept-Encoding: x-gzip\r\n", true},
+        {"Accept-Encoding: gzip;q=0\r\n", false},
+        {"Accept-Encoding: gzip;q=0.000, *\r\n", false},
+        {"Accept-Encoding: *;q=0, gzip\r\n", true},
+        {"Accept-Encoding: *;q=0\r\n", false},
+        {"Accept-Encoding: identity\r\n", false},
+        {"Accept-Encoding: gzipped, mygzip\r\n", false},
+        {"Accept-Encoding: ,,;;,\r\n", false},
+        {"Accept-Encoding: gzip;q=0.001\r\n", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char request[256];
+        snprintf(request, sizeof request, "GET /vectors HTTP/1.1\r\n" HOST "%s\r\n",
+                 cases[i].field);
+        heard *h = ask(request);
+        expect(h, 200, false);
+        if (has(h, "Content-Encoding: gzip\r\n") != cases[i].packed) {
+            fail_msg("%s", cases[i].field);
+        }
+        assert_true(has(h, "Vary: Accept-Encoding\r\n"));
+        assert_int_equal(has(h, "Content-Length: 3000\r\n"), !cases[i].packed);
+        assert_int_equal(has(h, "[0.125,0.25],[0.125,0.25],[0.125,0.25],[0.125"), !cases[i].packed);
+    }
+    heard *h = ask("GET /vectors?n=900 HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n");
+    assert_false(has(h, "Content-Encoding"));
+    h = ask("HEAD /vectors HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n"
+            "GET /vectors HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n");
     assert_int_equal(answers_in(h), 2);
 }
 
@@ -1212,6 +1274,7 @@ main(void)
         cmocka_unit_test(bad_paths_are_refused),
         cmocka_unit_test(unknown_paths_and_methods),
         cmocka_unit_test(head_answers_as_get_without_body),
+        cmocka_unit_test(answers_are_packed_for_who_takes_it),
         cmocka_unit_test(request_ids_are_taken_when_sane_and_made_otherwise),
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(chunked_bodies_and_chunked_answers),
