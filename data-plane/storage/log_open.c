@@ -176,6 +176,32 @@ dp_log_open(dp_log **out, int dir_fd, const dp_log_config *config, dp_log_found 
     return ORT_OK;
 }
 
+ort_err
+dp_log_begin(int dir_fd, const dp_log_config *config, ort_diag *diag)
+{
+    char name[DP_LOG_NAME_BYTES];
+    unsigned char bytes[DP_LOG_HEADER_BYTES];
+    const dp_log_header header = {.tenant = config->tenant.v,
+                                  .shard = config->shard.v,
+                                  .first_lsn = config->folded.lsn + 1,
+                                  .prev = config->folded};
+    int fd = -1;
+    dp_log__name(header.first_lsn, name);
+    dp_log__header_encode(&header, bytes);
+    ort_err err = dp_io_create(dir_fd, name, &fd, diag);
+    if (err == ORT_OK) {
+        err = dp_io_write(fd, bytes, sizeof bytes, 0, diag);
+    }
+    if (err == ORT_OK) {
+        err = dp_io_sync(fd, name, diag);
+    }
+    if (err == ORT_OK) {
+        err = dp_io_sync(dir_fd, "the shard's directory", diag);
+    }
+    ort_fd_close(fd);
+    return err;
+}
+
 void
 dp_log_close(dp_log *log)
 {

@@ -1,4 +1,4 @@
-/* BLAKE2b-256 by libsodium. */
+/* BLAKE2b-256 and SHA-256 by libsodium. */
 #include "crypto/hash.h"
 
 #include <assert.h>
@@ -86,4 +86,33 @@ ort_hash_parse(const char *text, size_t len, ort_hash *out)
         *out = parsed;
     }
     return err;
+}
+
+static_assert(ORT_HASH_BYTES == crypto_hash_sha256_BYTES, "both are 32 bytes");
+static_assert(sizeof(ort_sha256) >= sizeof(crypto_hash_sha256_state), "room for the state");
+
+static crypto_hash_sha256_state *
+sha256_of(ort_sha256 *h)
+{
+    return (crypto_hash_sha256_state *)(void *)h->opaque;
+}
+
+void
+ort_sha256_init(ort_sha256 *h)
+{
+    ort_crypto__init();
+    crypto_hash_sha256_init(sha256_of(h));
+}
+
+void
+ort_sha256_put(ort_sha256 *h, const void *bytes, size_t n)
+{
+    crypto_hash_sha256_update(sha256_of(h), bytes, n);
+}
+
+void
+ort_sha256_done(ort_sha256 *h, ort_hash *out)
+{
+    crypto_hash_sha256_final(sha256_of(h), out->b);
+    sodium_memzero(h, sizeof *h);
 }

@@ -1,4 +1,4 @@
-/* shared/crypto/hash.h: BLAKE2b-256, plain, keyed and in parts. */
+/* shared/crypto/hash.h: BLAKE2b-256, plain, keyed and in parts; SHA-256 where others ask for it. */
 #ifndef ORT_HASH_H
 #define ORT_HASH_H
 #include <stdint.h>
@@ -38,4 +38,13 @@ void ort_hash_xor(ort_hash *a, const ort_hash *b);
 void ort_hash_format(const ort_hash *a, char out[ORT_HASH_TEXT_BYTES]);
 /* Exactly 64 lower-case hex digits. ORT_EFORMAT otherwise, *out untouched. */
 ORT_NODISCARD ort_err ort_hash_parse(const char *text, size_t len, ort_hash *out);
+/* SHA-256 (FIPS 180-4) in parts, for checksums that other programs compute too (sha256sum, Qdrant's
+ * clients). done wipes the state; a copy of the state may be ended while the first goes on. */
+typedef struct {
+    _Alignas(8) unsigned char opaque[128];
+} ort_sha256;
+
+void ort_sha256_init(ort_sha256 *h);
+void ort_sha256_put(ort_sha256 *h, const void *bytes, size_t n);
+void ort_sha256_done(ort_sha256 *h, ort_hash *out);
 #endif /* ORT_HASH_H */
