@@ -62,6 +62,12 @@ dp_collection_close(dp_collection *c)
     free(c);
 }
 
+dp_shard *
+dp_collection__shard(dp_collection *c)
+{
+    return c->shards[0];
+}
+
 dp_schema *
 dp_collection_schema(dp_collection *c)
 {

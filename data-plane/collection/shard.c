@@ -23,19 +23,26 @@ column_type(const dp_vector_schema *v)
                                     : DP_COLUMN_U8;
 }
 
+void
+dp_shard__points_config(const dp_schema *schema, ort_tenant_id tenant, ort_collection_id id,
+                        dp_column columns[ORT_VECTORS_PER_POINT_MAX], dp_points_config *out)
+{
+    const uint32_t count = dp_schema_vector_count(schema);
+    for (uint32_t i = 0; i < count; i++) {
+        const dp_vector_schema *v = dp_schema_peek_vector(schema, i);
+        columns[i] = (dp_column){.id = i, .type = column_type(v)};
+        columns[i].dim = columns[i].type == DP_COLUMN_BYTES ? 0 : v->size;
+    }
+    *out = (dp_points_config){
+        .tenant = tenant, .shard = id, .layout = {.columns = columns, .column_count = count}};
+}
+
 static ort_err
 open_points(dp_shard *s, ort_diag *diag)
 {
     dp_column columns[ORT_VECTORS_PER_POINT_MAX];
-    for (uint32_t i = 0; i < s->derived_count; i++) {
-        const dp_vector_schema *v = dp_schema_peek_vector(s->schema, i);
-        columns[i] = (dp_column){.id = i, .type = column_type(v)};
-        columns[i].dim = columns[i].type == DP_COLUMN_BYTES ? 0 : v->size;
-    }
-    const dp_points_config config = {
-        .tenant = s->tenant,
-        .shard = s->collection,
-        .layout = {.columns = columns, .column_count = s->derived_count}};
+    dp_points_config config;
+    dp_shard__points_config(s->schema, s->tenant, s->collection, columns, &config);
     return dp_points_open(&s->points, s->data_dir, &config, diag);
 }
 

@@ -108,6 +108,13 @@ ort_err dp_shard__open(dp_shard **out, int data_dir, int index_dir,
                        const dp_collection_env *env, ort_diag *diag);
 void dp_shard__close(dp_shard *s);
 
+/* How a shard of that schema keeps its points; columns is the caller's and *out points into it. */
+void dp_shard__points_config(const dp_schema *schema, ort_tenant_id tenant, ort_collection_id id,
+                             dp_column columns[ORT_VECTORS_PER_POINT_MAX], dp_points_config *out);
+
+/* The shard of a collection (collection.c); lives as long as it. */
+dp_shard *dp_collection__shard(dp_collection *c);
+
 /* --- shard_write.c: a write from its check to its answer. */
 ort_err dp_shard__write(dp_shard *s, const dp_op *op, uint64_t until_mono_ns, dp_op_result *out,
                         ort_diag *diag);
