@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/thread.h"
 #include "storage/io.h"
 #include "storage/log_internal.h"
