@@ -36,6 +36,17 @@ typedef struct {
 /* Which part of the request a complaint is about. */
 typedef enum { DP_PLACE_BODY, DP_PLACE_QUERY, DP_PLACE_PATH } dp_place;
 
+/* Where the time of a search goes. A call is in one stage at a time, see dp_call_stage(). */
+typedef enum {
+    DP_STAGE_GATE,   /* key, rate, quota */
+    DP_STAGE_WAIT,   /* for the body and for a processor slot */
+    DP_STAGE_JSON,   /* the body's text into values and floats */
+    DP_STAGE_PLAN,   /* what is asked for, checked; the collection found */
+    DP_STAGE_SEARCH, /* inside the collection */
+    DP_STAGE_ANSWER, /* points into text, out to the socket */
+    DP_STAGE_COUNT,
+} dp_stage;
+
 struct dp_call {
     dp_api *api;
     ort_http_req *req;
@@ -51,6 +62,10 @@ struct dp_call {
     ort_jw w; /* into out, just behind `"result":` */
     dp_place place;
     ort_diag diag;
+
+    dp_stage stage;
+    uint64_t stage_begin_ns;
+    uint64_t stage_ns[DP_STAGE_COUNT];
 };
 
 struct dp_api {
@@ -59,6 +74,7 @@ struct dp_api {
     ort_histogram *search_seconds;
     ort_histogram *write_seconds;
     ort_histogram *read_seconds;
+    _Atomic(uint64_t) search_stage_ns[DP_STAGE_COUNT]; /* of searches answered with 200 */
 };
 
 /* --- call.c: what handlers stand on ---------------------------------------------------------- */
@@ -73,6 +89,13 @@ ORT_NODISCARD ort_err dp_call_use_collection(dp_call *call);
  * and shortens the deadline by `timeout`. */
 ORT_NODISCARD ort_err dp_call_read_params(dp_call *call);
 ORT_NODISCARD ort_err dp_call_write_params(dp_call *call, bool *wait_out);
+
+/* The call's time counts for this stage from now on; returns the one before. */
+dp_stage dp_call_stage(dp_call *call, dp_stage stage);
+
+/* dp_collection_query() on the call's collection, each kind of time told apart. */
+ORT_NODISCARD ort_err dp_call_query(dp_call *call, const dp_query *queries, size_t count,
+                                    bool want_payload, dp_point_fn fn, void *ctx);
 
 /* Gives the CPU slot back early, before waiting for a disk. */
 void dp_call_slot_leave(dp_call *call);
@@ -116,6 +139,7 @@ void dp_api__forward(dp_call *call);
  */
 ORT_NODISCARD ort_err dp_api__observe_init(dp_api *api);
 void dp_api__observe(dp_api *api, const ort_http_req *req, const ort_http_outcome *outcome);
+void dp_api__observe_stages(dp_call *call, int status);
 
 /* --- routes.c ----------------------------------------------------------------------------------
  */

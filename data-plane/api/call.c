@@ -52,6 +52,50 @@ dp_call_missing(dp_call *call, const char *key)
     return ort_fail(&call->diag, ORT_EFORMAT, "missing field `%s`", key);
 }
 
+dp_stage
+dp_call_stage(dp_call *call, dp_stage stage)
+{
+    const uint64_t now = ort_mono_ns();
+    const dp_stage before = call->stage;
+
+    if (call->stage_begin_ns != 0) {
+        call->stage_ns[before] += now - call->stage_begin_ns;
+    }
+    call->stage_begin_ns = now;
+    call->stage = stage;
+    return before;
+}
+
+typedef struct {
+    dp_call *call;
+    dp_point_fn fn;
+    void *ctx;
+} timed_fn;
+
+static ort_err
+call_timed(void *ctx, size_t query, const dp_schema *schema, const dp_point_view *view)
+{
+    const timed_fn *timed = ctx;
+    const dp_stage before = dp_call_stage(timed->call, DP_STAGE_ANSWER);
+    const ort_err err = timed->fn(timed->ctx, query, schema, view);
+
+    dp_call_stage(timed->call, before);
+    return err;
+}
+
+ort_err
+dp_call_query(dp_call *call, const dp_query *queries, size_t count, bool want_payload,
+              dp_point_fn fn, void *ctx)
+{
+    timed_fn timed = {.call = call, .fn = fn, .ctx = ctx};
+    const dp_stage before = dp_call_stage(call, DP_STAGE_SEARCH);
+    const ort_err err = dp_collection_query(call->collection, queries, count, want_payload,
+                                            call_timed, &timed, &call->diag);
+
+    dp_call_stage(call, before);
+    return err;
+}
+
 ort_err
 dp_call_body(dp_call *call, bool may_be_empty, ort_json *out)
 {
@@ -64,7 +108,9 @@ dp_call_body(dp_call *call, bool may_be_empty, ort_json *out)
         len = 2;
     }
     const ort_json_limits limits = {.floats = true};
+    const dp_stage before = dp_call_stage(call, DP_STAGE_JSON);
     ort_err err = ort_json_parse(&call->doc, text, len, limits, &call->diag);
+    dp_call_stage(call, before);
     if (err != ORT_OK) {
         return err;
     }

@@ -173,6 +173,34 @@ collect_node(ort_metrics_out *out, void *user)
     }
 }
 
+static void
+collect_stages(ort_metrics_out *out, void *user)
+{
+    static const char *const names[DP_STAGE_COUNT] = {"gate", "wait",   "json",
+                                                      "plan", "search", "answer"};
+    dp_api *api = user;
+
+    for (size_t i = 0; i < DP_STAGE_COUNT; i++) {
+        const ort_label label = {"stage", names[i]};
+        const uint64_t ns = atomic_load_explicit(&api->search_stage_ns[i], memory_order_relaxed);
+        ort_metrics_emit(out, ORT_METRIC_COUNTER, "orthant_search_stage_seconds_total",
+                         "Where the time of answered searches went.", &label, 1, (double)ns / 1e9);
+    }
+}
+
+void
+dp_api__observe_stages(dp_call *call, int status)
+{
+    if (status != 200 || call->route->meter != DP_METER_SEARCH) {
+        return;
+    }
+    dp_call_stage(call, call->stage);
+    for (size_t i = 0; i < DP_STAGE_COUNT; i++) {
+        atomic_fetch_add_explicit(&call->api->search_stage_ns[i], call->stage_ns[i],
+                                  memory_order_relaxed);
+    }
+}
+
 ort_err
 dp_api__observe_init(dp_api *api)
 {
@@ -187,7 +215,10 @@ dp_api__observe_init(dp_api *api)
     api->read_seconds = ort_metrics_histogram(
         m, "orthant_read_latency_seconds",
         "Time of any other call, from the end of its body to its answer.", NULL, 0, NULL, 0);
-    const ort_err err = ort_metrics_collect(m, collect_node, api);
+    ort_err err = ort_metrics_collect(m, collect_node, api);
+    if (err == ORT_OK) {
+        err = ort_metrics_collect(m, collect_stages, api);
+    }
     return err == ORT_OK ? ort_metrics_collect(m, collect_tenants, api) : err;
 }
 

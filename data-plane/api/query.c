@@ -297,8 +297,7 @@ answer(dp_call *call, dp_api__ask *asks, size_t count, bool in_object)
         want_payload = want_payload || dp_payload_selector_wants(&asks[i].show.payload);
     }
     list_begin(&list);
-    const ort_err err = dp_collection_query(call->collection, queries, count, want_payload,
-                                            write_scored, &list, &call->diag);
+    const ort_err err = dp_call_query(call, queries, count, want_payload, write_scored, &list);
     list_go(&list, count - 1);
     list_end(&list);
     free(queries);

@@ -77,6 +77,7 @@ dp_api__admit(ort_http_req *req, void *user)
     call->api = api;
     call->req = req;
     call->route = route;
+    dp_call_stage(call, DP_STAGE_GATE);
     ort_http_req_set_slot(req, call);
     if ((route->flags & DP_ROUTE_PUBLIC) != 0) {
         return true;
@@ -100,6 +101,7 @@ dp_api__admit(ort_http_req *req, void *user)
         dp_api__reply_refusal(call);
         return false;
     }
+    dp_call_stage(call, DP_STAGE_WAIT);
     return true;
 }
 
@@ -152,6 +154,7 @@ dp_api__run(ort_http_req *req, void *user)
     }
     ort_err err = slot_enter(call);
     if (err == ORT_OK) {
+        dp_call_stage(call, DP_STAGE_PLAN);
         call->w = (ort_jw){.buf = &call->out};
         ort_buf_puts(&call->out, "{\"result\":");
         err = call->route->fn(call);
@@ -162,6 +165,7 @@ dp_api__run(ort_http_req *req, void *user)
             call->collection = NULL;
         }
         dp_call_slot_leave(call);
+        dp_call_stage(call, DP_STAGE_ANSWER);
     }
     if (err == ORT_OK) {
         err = ort_buf_check(&call->out);
@@ -183,6 +187,7 @@ dp_api__done(ort_http_req *req, const ort_http_outcome *outcome, void *user)
     if (call == NULL) {
         return; /* unknown path or method, or refused by the front */
     }
+    dp_api__observe_stages(call, outcome->status);
     if (call->pass.tenant != NULL && call->pass.verdict == DP_GATE_HERE) {
         dp_tenant_meter(call->pass.tenant, call->route->meter, outcome->bytes_in,
                         outcome->bytes_out);

@@ -109,8 +109,15 @@ ort_jw_str(ort_jw *w, const char *text)
 void
 ort_jw_u64(ort_jw *w, uint64_t v)
 {
+    char digits[20];
+    size_t at = sizeof digits;
+
     before_value(w);
-    ort_buf_printf(w->buf, "%llu", (unsigned long long)v);
+    do {
+        digits[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v != 0);
+    ort_buf_put(w->buf, digits + at, sizeof digits - at);
 }
 
 void

@@ -252,6 +252,54 @@ run(load *l, void *(*fn)(void *), uint32_t n, size_t *count, double *seconds)
     return all;
 }
 
+/* What the node's searches spent in each stage so far, in seconds; false: it does not tell us. */
+#define STAGES 6
+static const char *const stage_names[STAGES] = {"gate", "wait", "json", "plan", "search", "answer"};
+
+static bool
+read_stages(const load *l, double out[STAGES])
+{
+    bench_http http;
+    bool fine;
+
+    bench_http_init(&http, l->o->url, l->o->key);
+    fine = bench_http_call(&http, "GET", "/metrics", NULL, 0) == 200;
+    if (fine) {
+        ort_buf_putc(&http.in, '\0');
+        fine = !http.in.failed;
+    }
+    for (int i = 0; fine && i < STAGES; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "orthant_search_stage_seconds_total{stage=\"%s\"} ",
+                 stage_names[i]);
+        const char *at = strstr(http.in.data + http.body_at, name);
+        fine = at != NULL;
+        out[i] = fine ? strtod(at + strlen(name), NULL) : 0;
+    }
+    bench_http_fini(&http);
+    return fine;
+}
+
+/* A mean search, split: what the stages do not account for is the network, the kernel, the server's
+ * reading of the head, and this client. Only right when nobody else searches. */
+static void
+report_stages(const double before[STAGES], const double after[STAGES], const uint64_t *times_us,
+              size_t count)
+{
+    double total = 0, known = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        total += (double)times_us[i];
+    }
+    printf("split total_us=%.1f", total / (double)count);
+    for (int i = 0; i < STAGES; i++) {
+        const double us = (after[i] - before[i]) * 1e6 / (double)count;
+        known += us;
+        printf(" %s_us=%.1f", stage_names[i], us);
+    }
+    printf(" network_us=%.1f\n", total / (double)count - known);
+}
+
 static uint64_t
 percentile(const uint64_t *sorted, size_t count, double p)
 {
@@ -406,9 +454,14 @@ main(int argc, char **argv)
         import(&l);
     } else {
         const bool paced = strcmp(argv[1], "paced") == 0;
+        double before[STAGES], after[STAGES];
         o.conns = paced ? 1 : o.conns;
+        const bool told = read_stages(&l, before);
         uint64_t *times = run(&l, paced ? paced_main : query_main, o.conns, &count, &seconds);
         report(argv[1], &l, times, count, seconds);
+        if (told && count > 0 && read_stages(&l, after)) {
+            report_stages(before, after, times, count);
+        }
         free(times);
     }
     bench_set_free(&l.set);
