@@ -244,8 +244,22 @@ plan(dp_checkpoint *c, const dp_checkpoint_options *options, const dp_segment_li
     return err;
 }
 
+/* What is copied gets new checksums: they must not bless rot. Payloads are checked when they are
+ * unpacked, all but vectors when a segment is opened, and vectors here. */
 static ort_err
-write_segment(dp_checkpoint *c, ort_diag *diag)
+check_sources(const dp_checkpoint *c, dp_segment_list *old, ort_diag *diag)
+{
+    ort_err err = ORT_OK;
+    for (uint32_t i = 0; err == ORT_OK && i < old->count; i++) {
+        for (uint32_t k = 0; c->merged[i] && err == ORT_OK && k < c->points->layout.count; k++) {
+            err = dp_segment_check_rows(old->items[i], c->points->layout.columns[k].id, diag);
+        }
+    }
+    return err;
+}
+
+static ort_err
+write_segment(dp_checkpoint *c, dp_segment_list *old, ort_diag *diag)
 {
     dp_points *p = c->points;
     dp_reader reader;
@@ -268,8 +282,14 @@ write_segment(dp_checkpoint *c, ort_diag *diag)
         .reader = &reader,
         .ctx = c,
     };
-    ort_err err = dp_segment_write(p->dir_fd, &source, &ref, diag);
+    ort_err err = check_sources(c, old, diag);
+    if (err == ORT_OK) {
+        err = dp_segment_write(p->dir_fd, &source, &ref, diag);
+    }
     dp_reader_fini(&reader);
+    if (err == ORT_OK) {
+        err = dp_points_check_readable(p, diag); /* or zeros were copied */
+    }
     dp_io_point("checkpoint.segment");
     if (err == ORT_OK) {
         /* Before the manifest can name it: nothing says that a disk keeps names in order. */
@@ -480,7 +500,7 @@ dp_checkpoint_write(dp_checkpoint *c, const dp_checkpoint_options *options, ort_
 
     ort_err err = plan(c, options != NULL ? options : &none, old, diag);
     if (err == ORT_OK) {
-        err = write_segment(c, diag);
+        err = write_segment(c, old, diag);
     }
     if (err == ORT_OK) {
         err = make_list(c, old, diag);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/mapped.h"
 #include "storage/io.h"
 #include "storage/points_internal.h"
 
@@ -296,6 +297,7 @@ dp_points__open(dp_points **out, int dir_fd, const dp_points_config *config,
             goto done;
         }
     }
+    atomic_store(&p->bad_pages_seen, ort_watch_bad_pages());
     err = adopt_manifest(p, manifest, manifest_bytes, diag);
 done:
     if (err != ORT_OK) {
@@ -568,6 +570,9 @@ tail_chunk(dp_points *p, dp_chunk **out, ort_diag *diag)
     ort_err err = dp_chunk_new(&fresh, &p->layout, diag);
     if (err == ORT_OK && chunk != NULL) {
         err = thaw(p, index, slot % DP_CHUNK_SLOTS, fresh, diag);
+        if (err == ORT_OK) {
+            err = dp_points_check_readable(p, diag);
+        }
         if (err != ORT_OK) {
             dp_chunk_free(fresh);
         }
@@ -737,6 +742,10 @@ dp_points_put(dp_points *p, const dp_point_in *in, uint32_t *slot_out, uint32_t 
             return err;
         }
     }
+    err = dp_points_check_readable(p, diag); /* or the id may have a slot that was not seen */
+    if (err != ORT_OK) {
+        return err;
+    }
     pthread_rwlock_wrlock(&p->lock);
     err = dp_id_tree_set(p->ids, in->id, slot);
     if (err == ORT_OK) {
@@ -763,13 +772,13 @@ ort_err
 dp_points_kill(dp_points *p, ort_point_id id, uint32_t *old_out, ort_diag *diag)
 {
     const uint32_t old = writer_lookup(p, id);
+    uint64_t bytes = 0;
+    ort_err err = old != DP_SLOT_NONE ? slot_bytes(p, old, &bytes, diag) : ORT_OK;
     *old_out = DP_SLOT_NONE;
-    if (old == DP_SLOT_NONE) {
-        return ORT_OK;
+    if (err == ORT_OK) {
+        err = dp_points_check_readable(p, diag);
     }
-    uint64_t bytes;
-    const ort_err err = slot_bytes(p, old, &bytes, diag);
-    if (err != ORT_OK) {
+    if (err != ORT_OK || old == DP_SLOT_NONE) {
         return err;
     }
     pthread_rwlock_wrlock(&p->lock);

@@ -94,6 +94,11 @@ void dp_points_set_slots_max(uint32_t max);
 /* What is not checkpointed is in the log. NULL is fine. No reader, no other call may be there. */
 void dp_points_close(dp_points *points);
 
+/* Whether all that was read so far, by anybody, is what the files hold. A page that the disk cannot
+ * give is zeros to whoever reads it, and no error: ask after reading and before answering. Costs
+ * nothing while no disk fails. ORT_EIO, for good: diag names the segment. */
+ORT_NODISCARD ort_err dp_points_check_readable(dp_points *points, ort_diag *diag);
+
 /* The record up to which everything is in segments; {0} before the first checkpoint. */
 dp_log_mark dp_points_mark(const dp_points *points);
 

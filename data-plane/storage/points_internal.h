@@ -53,6 +53,9 @@ struct dp_points {
     _Atomic(uint64_t)
         changes; /* of ids: a reader that found nothing sees whether it must look again */
 
+    _Atomic(uint64_t) bad_pages_seen; /* of the process, when no segment was bad */
+    _Atomic(uint64_t) unreadable_id;  /* of a segment, or 0 */
+
     /* Memory of readers. Lock order: retire_mutex last. */
     _Atomic(uint64_t) epoch;
     _Atomic(uint64_t) readers[2]; /* [epoch % 2] */

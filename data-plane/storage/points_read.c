@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mapped.h"
 #include "storage/points_internal.h"
 
 /* Entries a scroll looks at before it lets the writer in. */
@@ -442,6 +443,28 @@ dp_points_check_rows(dp_reader *r, uint32_t column, ort_diag *diag)
         err = dp_segment_check_rows(list->items[i], r->points->layout.columns[column].id, diag);
     }
     return err;
+}
+
+ort_err
+dp_points_check_readable(dp_points *p, ort_diag *diag)
+{
+    const uint64_t pages = ort_watch_bad_pages();
+    uint64_t bad = atomic_load(&p->unreadable_id);
+    if (bad == 0 && pages != atomic_load(&p->bad_pages_seen)) {
+        dp_reader reader;
+        dp_reader_init(&reader, p);
+        const dp_segment_list *list = atomic_load_explicit(&p->segments, memory_order_acquire);
+        for (uint32_t i = 0; i < list->count; i++) {
+            if (!dp_segment_is_readable(list->items[i])) {
+                bad = dp_segment_get_ref(list->items[i]).id;
+                atomic_store(&p->unreadable_id, bad);
+            }
+        }
+        dp_reader_fini(&reader);
+        atomic_store(&p->bad_pages_seen, pages);
+    }
+    return bad == 0 ? ORT_OK
+                    : ort_fail(diag, ORT_EIO, "the disk cannot read all of seg.%016" PRIx64, bad);
 }
 
 dp_log_mark

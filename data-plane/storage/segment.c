@@ -370,7 +370,13 @@ dp_segment_open(dp_segment **out, int dir_fd, const dp_segment_ref *ref, ort_ten
     s->map = map;
     s->map_bytes = (size_t)size;
     s->mapped = true;
-    err = parse(s, diag);
+    err = ort_watch_begin(&s->watch, map, s->map_bytes, false, diag);
+    if (err == ORT_OK) {
+        err = parse(s, diag);
+    }
+    if (err == ORT_OK && !dp_segment_is_readable(s)) {
+        err = ort_fail(diag, ORT_EIO, "the disk cannot read all of it");
+    }
     if (err == ORT_OK && (s->tenant != tenant.v || s->shard != shard.v)) {
         err = ort_fail(diag, ORT_ECORRUPT, "it belongs to tenant %016" PRIx64 ", shard %016" PRIx64,
                        s->tenant, s->shard);
@@ -412,6 +418,7 @@ dp_segment_close(dp_segment *s)
 {
     if (s != NULL) {
         if (s->mapped) {
+            ort_watch_end(s->watch);
             dp_io_unmap((void *)(uintptr_t)s->map, s->map_bytes);
         }
         dp_io_close(s->fd);
@@ -419,6 +426,12 @@ dp_segment_close(dp_segment *s)
         free(s->numbers);
         free(s);
     }
+}
+
+bool
+dp_segment_is_readable(const dp_segment *s)
+{
+    return s->watch == NULL || !ort_watch_is_bad(s->watch);
 }
 
 dp_segment_ref
@@ -702,6 +715,9 @@ dp_segment_verify(dp_segment *s, ort_diag *diag)
         if (ort_point_id_cmp(dp_segment_order(s, i - 1).id, dp_segment_order(s, i).id) >= 0) {
             err = ort_fail(diag, ORT_ECORRUPT, "ids are out of order at %" PRIu32, i);
         }
+    }
+    if (!dp_segment_is_readable(s)) {
+        err = ort_fail(diag, ORT_EIO, "the disk cannot read all of it");
     }
     if (err != ORT_OK) {
         ort_diag_prefix(diag, "seg.%016" PRIx64, s->ref.id);

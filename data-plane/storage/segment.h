@@ -109,6 +109,10 @@ ORT_NODISCARD ort_err dp_segment_open(dp_segment **out, int dir_fd, const dp_seg
                                       ort_diag *diag);
 void dp_segment_close(dp_segment *segment); /* NULL is fine */
 
+/* False: the disk could not give a page of it since it was opened, and zeros were read instead. For
+ * good; ask after reading and before believing. */
+bool dp_segment_is_readable(const dp_segment *segment);
+
 /* The same over bytes in memory, which are borrowed: for tests of the decoder. */
 ORT_NODISCARD ort_err dp_segment_open_bytes(dp_segment **out, const void *bytes, size_t n,
                                             ort_diag *diag);

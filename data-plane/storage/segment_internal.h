@@ -1,6 +1,7 @@
 /* data-plane/storage/segment_internal.h: what reading and writing a segment share. */
 #ifndef DP_SEGMENT_INTERNAL_H
 #define DP_SEGMENT_INTERNAL_H
+#include "base/mapped.h"
 #include "storage/segment.h"
 
 #define DP_SEGMENT_MAGIC "ORTSEG\0\1"
@@ -15,7 +16,8 @@ struct dp_segment {
     const unsigned char *map;
     size_t map_bytes;
     bool mapped;
-    int fd; /* -1: bytes in memory */
+    int fd;           /* -1: bytes in memory */
+    ort_watch *watch; /* of the map; NULL: bytes in memory */
 
     uint64_t tenant, shard;
     dp_segment_ref ref;

@@ -219,6 +219,51 @@ an_export_reads_one_moment_beside_a_writer(void **state)
     free(m);
 }
 
+/* A file that is cut short under its mapping: SIGBUS, if nobody minded. */
+static void
+a_page_that_cannot_be_read_is_an_error(void **state)
+{
+    (void)state;
+    scratch place = scratch_make();
+    shard_model *m = calloc(1, sizeof *m);
+    ort_diag diag = {{0}};
+    must(shard_model_open(m, place.fd, &diag), &diag);
+    must(shard_model_op(m, MODEL_OP_PUT, 0, MODEL_IDS, 1, &diag), &diag);
+    must(shard_model_checkpoint(m, true, &diag), &diag);
+    must(shard_model_op(m, MODEL_OP_PUT, 5, 10, 77, &diag), &diag);
+    must(dp_points_check_readable(m->points, &diag), &diag);
+    const int fd = openat(place.fd, "seg.0000000000000001", O_RDWR | O_CLOEXEC);
+    struct stat st;
+    assert_true(fd >= 0 && fstat(fd, &st) == 0);
+    ort_buf bytes = {0};
+    must(ort_file_read(place.fd, "seg.0000000000000001", SIZE_MAX, &bytes, &diag), &diag);
+    assert_int_equal(ftruncate(fd, 8192), 0);
+
+    dp_reader r;
+    uint32_t slot;
+    dp_reader_init(&r, m->points);
+    const ort_err found = dp_points_find(&r, model_id(1), &slot, NULL);
+    assert_true(found == ORT_OK || found == ORT_ENOTFOUND);
+    dp_reader_fini(&r);
+    assert_int_equal(dp_points_check_readable(m->points, &diag), ORT_EIO);
+    assert_non_null(strstr(diag.text, "seg.0000000000000001"));
+    /* Nothing is written by what was read, and nothing is copied from it. */
+    assert_int_not_equal(shard_model_checkpoint(m, true, NULL), ORT_OK);
+    assert_int_equal(shard_model_op(m, MODEL_OP_PUT, 0, 1, 1, &diag), ORT_EIO);
+
+    /* The disk is well again: an open finds all of it, and the write that was durable. */
+    assert_int_equal(pwrite(fd, bytes.data, bytes.len, 0), (ssize_t)bytes.len);
+    assert_int_equal(dp_points_check_readable(m->points, NULL), ORT_EIO);
+    shard_model_close(m);
+    must(shard_model_open(m, place.fd, &diag), &diag);
+    shard_model_check(m);
+    shard_model_close(m);
+    close(fd);
+    ort_buf_fini(&bytes);
+    scratch_drop(&place);
+    free(m);
+}
+
 #if ORT_CHECK
 /* More is put than there are numbers, several times over; reopened when numbers run short. */
 static void
@@ -408,6 +453,7 @@ main(void)
         cmocka_unit_test(a_reader_keeps_rows_over_checkpoints),
         cmocka_unit_test(dead_chunks_go_unless_somebody_holds_them),
         cmocka_unit_test(an_export_reads_one_moment_beside_a_writer),
+        cmocka_unit_test(a_page_that_cannot_be_read_is_an_error),
 #if ORT_CHECK
         cmocka_unit_test(numbers_of_slots_never_run_out),
 #endif
