@@ -70,14 +70,19 @@ look_begin(dp_shard *s, bool want_payload, dp_point_fn fn, void *ctx, ort_diag *
     return l;
 }
 
-static void
-look_end(look *l)
+/* What the answer is: err, or that what was read was not there to be read. */
+static ort_err
+look_end(look *l, ort_err err)
 {
     dp_shard *s = l->viewer.s;
+    if (err == ORT_OK) {
+        err = dp_points_check_readable(s->points, l->viewer.diag);
+    }
     dp_viewer__fini(&l->viewer);
     dp_reader_fini(&l->reader);
     pthread_rwlock_unlock(&s->view);
     free(l);
+    return err;
 }
 
 ort_err
@@ -103,7 +108,7 @@ dp_query__retrieve(dp_shard *s, const ort_point_id *ids, size_t count, bool want
     }
     free(shown);
     if (l != NULL) {
-        look_end(l);
+        err = look_end(l, err);
     }
     return err;
 }
@@ -125,8 +130,7 @@ dp_query__scroll(dp_shard *s, const dp_filter *filter, const ort_point_id *from,
     }
     const ort_err err =
         dp_query__list(s, &l->reader, filter, from, limit, show, &l->viewer, more, next, diag);
-    look_end(l);
-    return err;
+    return look_end(l, err);
 }
 
 ort_err
@@ -139,6 +143,5 @@ dp_query__count(dp_shard *s, const dp_filter *filter, uint64_t *out, ort_diag *d
     dp_matcher m = {
         .reader = &l->reader, .schema = s->schema, .filter = filter, .column = -1, .diag = diag};
     const ort_err err = dp_matcher__count(&m, out);
-    look_end(l);
-    return err;
+    return look_end(l, err);
 }

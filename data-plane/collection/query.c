@@ -702,7 +702,10 @@ dp_query__answer(dp_shard *s, const dp_query *queries, size_t count, bool want_p
     for (size_t i = 0; i < count; i++) {
         list[i] = (search){.s = s, .reader = &reader, .ask = &queries[i], .diag = diag};
     }
-    const ort_err err = answer_all(list, count, viewer);
+    ort_err err = answer_all(list, count, viewer);
+    if (err == ORT_OK) {
+        err = dp_points_check_readable(s->points, diag); /* or it was zeros that were compared */
+    }
     dp_viewer__fini(viewer);
     dp_reader_fini(&reader);
     pthread_rwlock_unlock(&s->view);

@@ -124,6 +124,12 @@ void dp_shard__wait_until_applied(dp_shard *s); /* all that was appended; order 
 /* Whether writes are taken; the words why not. */
 ort_err dp_shard__check_writable(dp_shard *s, ort_diag *diag);
 
+/* Takes no more writes: what is in memory is not what the log says. */
+void dp_shard__break(dp_shard *s, uint64_t lsn, const ort_diag *why);
+
+/* shard_renumber.c: numbers slots anew and makes again what knew them; maintaining is held. */
+void dp_shard__renumber(dp_shard *s);
+
 /* --- shard_apply.c: what an operation does. The caller holds view for writing (or is alone).
  * ORT_ENOTFOUND: points it needs are not there; the others were changed. Anything else but ORT_OK
  * breaks the shard. */

@@ -496,6 +496,9 @@ checkpoint(dp_shard *s, ort_diag *diag)
         save_graphs(s);
         err = dp_log_cut(s->log, mark.lsn, diag);
     }
+    if (err == ORT_OK && dp_points_is_short_of_slots(s->points)) {
+        dp_shard__renumber(s);
+    }
     return err;
 }
 

@@ -24,8 +24,8 @@ dp_shard__check_writable(dp_shard *s, ort_diag *diag)
     return err == ORT_OK ? ORT_OK : ORT_EBUSY;
 }
 
-static void
-break_shard(dp_shard *s, uint64_t lsn, const ort_diag *why)
+void
+dp_shard__break(dp_shard *s, uint64_t lsn, const ort_diag *why)
 {
     if (!atomic_load_explicit(&s->broken, memory_order_relaxed)) {
         s->broken_why = *why;
@@ -52,7 +52,7 @@ apply_one(dp_shard *s, dp_write *w)
     dp_quota_settle(s->quota, w->held, done);
     w->held = (dp_amount){0};
     if (w->err != ORT_OK && w->err != ORT_ENOTFOUND) {
-        break_shard(s, w->ticket.lsn, &w->diag);
+        dp_shard__break(s, w->ticket.lsn, &w->diag);
     }
 }
 

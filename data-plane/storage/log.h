@@ -54,9 +54,9 @@ typedef struct {
 ORT_NODISCARD ort_err dp_log_open(dp_log **out, int dir_fd, const dp_log_config *config,
                                   dp_log_found *found, ort_diag *diag);
 
-/* Begins the log of a shard that came with its points and without its records (a restored snapshot):
- * the first record of what dp_log_open() opens then follows config->folded. Durable when this
- * returns. dir_fd holds no log. ORT_EIO, ORT_ENOSPC. */
+/* Begins the log of a shard that came with its points and without its records (a restored
+ * snapshot): the first record of what dp_log_open() opens then follows config->folded. Durable when
+ * this returns. dir_fd holds no log. ORT_EIO, ORT_ENOSPC. */
 ORT_NODISCARD ort_err dp_log_begin(int dir_fd, const dp_log_config *config, ort_diag *diag);
 
 /* Writes what is pending, marks the end as a clean one (from then on also damage to the very last

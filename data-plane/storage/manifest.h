@@ -7,7 +7,7 @@
  *    12   4  segment_count
  *    16   8  tenant_id
  *    24   8  shard_id
- *    32   8  generation       grows by one with every manifest
+ *    32   8  generation       grows with every manifest
  *    40   8  mark.lsn         the record up to which the log is folded in
  *    48   8  mark.epoch
  *    56   8  mark.hash
@@ -27,7 +27,7 @@
  *
  * A chunk can be in several segments (while it was not full, checkpoints wrote it again); the
  * manifest says which one counts, and which number it has: chunks are numbered anew, in the same
- * order, when numbers run short (dp_points_open()). Their segments keep the numbers of before. */
+ * order, when numbers run short (renumber.c). Their segments keep the numbers of before. */
 #ifndef DP_MANIFEST_H
 #define DP_MANIFEST_H
 #include "storage/segment.h"

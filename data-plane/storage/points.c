@@ -308,82 +308,6 @@ done:
     return ORT_OK;
 }
 
-/* --- numbers ----------------------------------------------------------------------------------
- *
- * Slots are given out in order and never twice, so that whoever knows a slot can trust it for as
- * long as the points are open. Chunks that died leave holes; when half of all numbers are behind us
- * and most of them are holes, an open closes the holes: chunks keep their order and get the numbers
- * 0, 1, 2, .. A manifest is all that is written for it. */
-
-#if ORT_CHECK
-static uint32_t slots_max = DP_SLOTS_MAX;
-
-void
-dp_points_set_slots_max(uint32_t max)
-{
-    slots_max = max != 0 && max < DP_SLOTS_MAX ? max : DP_SLOTS_MAX;
-}
-#else
-static const uint32_t slots_max = DP_SLOTS_MAX;
-#endif
-
-static bool
-is_sparse(uint32_t slot_end, uint64_t chunks)
-{
-    return slot_end > slots_max / 2 && chunks * DP_CHUNK_SLOTS <= slot_end / 2;
-}
-
-bool
-dp_points_is_short_of_slots(const dp_points *p)
-{
-    const uint32_t end = atomic_load(&p->slot_end);
-    uint64_t chunks = 0;
-    if (end / 4 < slots_max / 16 * 3) {
-        return false;
-    }
-    for (uint32_t i = 0; (uint64_t)i * DP_CHUNK_SLOTS < end; i++) {
-        chunks += dp_points__chunk(p, i) != NULL;
-    }
-    return is_sparse(end, chunks);
-}
-
-/* Closes the holes of a manifest that was read, and makes that durable. A full disk is no reason to
- * keep the shard closed: there are numbers left. */
-static ort_err
-renumber(int dir_fd, dp_manifest *m, uint64_t *bytes_out, bool *changed_out, ort_diag *diag)
-{
-    bool switched;
-    const uint32_t used = m->slot_end % DP_CHUNK_SLOTS;
-    *changed_out = false;
-    if (!is_sparse(m->slot_end, m->chunk_count)) {
-        return ORT_OK;
-    }
-    for (uint32_t i = 0; i < m->chunk_count; i++) {
-        if (m->chunks[i].place == DP_MANIFEST_PLACE_BY_NUMBER) {
-            return ORT_OK; /* of an older program: after the next checkpoint */
-        }
-    }
-    for (uint32_t i = 0; i < m->chunk_count; i++) {
-        m->chunks[i].chunk = i;
-        m->chunks[i].used = DP_CHUNK_SLOTS;
-    }
-    m->slot_end = m->chunk_count * DP_CHUNK_SLOTS;
-    if (used != 0) { /* of the last chunk, which no checkpoint drops before it is full */
-        m->chunks[m->chunk_count - 1].used = used;
-        m->slot_end -= DP_CHUNK_SLOTS - used;
-    }
-    m->generation++;
-    dp_io_point("renumber.begin");
-    *changed_out = true;
-    const ort_err err = dp_manifest_replace(dir_fd, m, bytes_out, &switched, diag);
-    if (err != ORT_OK && !switched) {
-        *changed_out = false;
-        return ORT_OK;
-    }
-    dp_io_point("renumber.end");
-    return err;
-}
-
 /* A file of ours that the manifest does not name? */
 static bool
 is_leftover(const dp_points *p, const char *name)
@@ -435,24 +359,16 @@ dp_points_open(dp_points **out, int dir_fd, const dp_points_config *config, ort_
     dp_manifest manifest;
     uint64_t bytes;
     *out = NULL;
-    bool changed = false;
     ort_err err = dp_manifest_read(dir_fd, &manifest, &bytes, diag);
     if (err == ORT_OK || err == ORT_ENOTFOUND) {
-        err = dp_points__open(out, dir_fd, config, &manifest, bytes, diag);
-    }
-    if (err == ORT_OK) { /* all that it names is there and makes sense */
-        err = renumber(dir_fd, &manifest, &bytes, &changed, diag);
-    }
-    if (changed || err != ORT_OK) {
-        dp_points_close(*out);
-        *out = NULL;
-    }
-    if (changed && err == ORT_OK) {
         err = dp_points__open(out, dir_fd, config, &manifest, bytes, diag);
     }
     dp_manifest_fini(&manifest);
     if (err == ORT_OK) {
         err = dp_points__sweep(*out, diag);
+        if (err == ORT_OK && dp_points__is_sparse(*out)) {
+            err = dp_points_renumber(*out, diag); /* while nobody knows a number */
+        }
         if (err != ORT_OK) {
             dp_points_close(*out);
             *out = NULL;
@@ -556,8 +472,8 @@ static ort_err
 tail_chunk(dp_points *p, dp_chunk **out, ort_diag *diag)
 {
     const uint32_t slot = atomic_load_explicit(&p->slot_end, memory_order_relaxed);
-    if (slot >= slots_max) {
-        ort_fail(diag, ORT_ETOOBIG, "the shard has given out its %u slots", slots_max);
+    if (slot >= dp_points__slots_max()) {
+        ort_fail(diag, ORT_ETOOBIG, "the shard has given out its %u slots", dp_points__slots_max());
         return ORT_ETOOBIG;
     }
     const uint32_t index = slot / DP_CHUNK_SLOTS;

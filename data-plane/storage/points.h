@@ -81,10 +81,18 @@ typedef struct {
 ORT_NODISCARD ort_err dp_points_open(dp_points **out, int dir_fd, const dp_points_config *config,
                                      ort_diag *diag);
 
-/* Whether numbers of slots run short and an open would find most of them free again: close the
- * points after a checkpoint and open them again then. Slots are numbered anew by that, and the
- * generation tells. */
+/* Whether numbers of slots run short, and dp_points_renumber() would find most of them free again.
+ */
 bool dp_points_is_short_of_slots(const dp_points *points);
+
+/* Numbers all slots anew: chunks keep their order, and the holes between them close. Beside no
+ * writer, no checkpoint, and no reader that knows a slot; some milliseconds. Whatever was derived
+ * from slots is of no use afterwards; the generation tells, by more than checkpoints move it. An
+ * open does it by itself when it pays. Nothing is written: the next manifest has the new numbers.
+ *
+ * ORT_EBUSY   a checkpoint or an export is under way, or somebody holds a reader; ORT_ENOMEM.
+ *             Nothing changed, as for the other */
+ORT_NODISCARD ort_err dp_points_renumber(dp_points *points, ort_diag *diag);
 
 #if ORT_CHECK
 /* As if DP_SLOTS_MAX were less, for what happens at its half and three quarters; 0: as it is. */

@@ -99,6 +99,10 @@ dp_points__chunk(const dp_points *points, uint32_t index)
     return atomic_load_explicit(&points->chunks[index], memory_order_acquire);
 }
 
+/* Whether renumbering would free most of the numbers that are behind us, and those are many. */
+bool dp_points__is_sparse(const dp_points *points);
+uint32_t dp_points__slots_max(void);
+
 /* Of a slot that a map of ids names. */
 static inline bool
 dp_points__lives(const dp_points *points, uint32_t slot)

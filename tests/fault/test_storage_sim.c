@@ -118,7 +118,7 @@ static void
 write_beside(const char *point)
 {
     shard_model *m = beside;
-    renumbered += strcmp(point, "renumber.end") == 0;
+    renumbered += strcmp(point, "points.renumbered") == 0;
     if (m == NULL || strncmp(point, "log.", 4) == 0 || dice(4) != 0 || acked > OPS_MAX - 100) {
         return;
     }
@@ -176,6 +176,11 @@ run_seed(uint64_t seed)
                     do_group(m);
                 } else if (what < 18 && dp_log_check(m->log, NULL) == ORT_OK) {
                     do_checkpoint(m, what == 17);
+                    if (dp_points_is_short_of_slots(m->points) ||
+                        (dice(20) == 0 && dp_points_slot_end(m->points) > 2000)) {
+                        MUST(dp_points_renumber(m->points, &diag) == ORT_OK);
+                        shard_model_check(m);
+                    }
                 } else if (what == 18) {
                     uint32_t moved;
                     MUST(dp_points_relocate(m->points, 300, NULL, NULL, &moved, &diag) == ORT_OK);

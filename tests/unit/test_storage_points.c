@@ -265,7 +265,7 @@ a_page_that_cannot_be_read_is_an_error(void **state)
 }
 
 #if ORT_CHECK
-/* More is put than there are numbers, several times over; reopened when numbers run short. */
+/* More is put than there are numbers, several times over. */
 static void
 numbers_of_slots_never_run_out(void **state)
 {
@@ -294,13 +294,15 @@ numbers_of_slots_never_run_out(void **state)
             const uint32_t end = dp_points_slot_end(m->points);
             const uint64_t generation = dp_points_generation(m->points);
             must(shard_model_op(m, MODEL_OP_PUT, 7, 20, 5, &diag), &diag); /* only in the log */
-            shard_model_close(m);
-            must(shard_model_open(m, place.fd, &diag), &diag);
+            if (renumbered++ % 2 == 0) {
+                shard_model_close(m);
+                must(shard_model_open(m, place.fd, &diag), &diag);
+            } else {
+                must(dp_points_renumber(m->points, &diag), &diag);
+            }
             assert_true(dp_points_slot_end(m->points) <= end / 2 + 20);
-            assert_int_equal(dp_points_generation(m->points), generation + 1);
+            assert_true(dp_points_generation(m->points) > generation + 1);
             shard_model_check(m);
-            verify(place.fd, UINT64_MAX);
-            renumbered++;
         }
     }
     assert_true(renumbered >= 3);
