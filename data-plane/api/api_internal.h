@@ -209,6 +209,9 @@ ort_err dp_api__recommend_batch(dp_call *call);
 ort_err dp_api__query_groups(dp_call *call);
 ort_err dp_api__search_groups(dp_call *call);
 
+/* strict.c: the call against its collection's strict mode. ORT_EBADREQ, ORT_ERATE. */
+ORT_NODISCARD ort_err dp_api__check_strict(dp_call *call);
+
 /* facet.c */
 ort_err dp_api__facet(dp_call *call);
 #endif /* DP_API_INTERNAL_H */

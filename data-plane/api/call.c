@@ -126,7 +126,10 @@ ort_err
 dp_call_use_collection(dp_call *call)
 {
     const char *name = ort_http_req_param(call->req, "collection");
-    return dp_tenant_use(call->pass.tenant, name, strlen(name), &call->collection, &call->diag);
+    const ort_err err =
+        dp_tenant_use(call->pass.tenant, name, strlen(name), &call->collection, &call->diag);
+
+    return err == ORT_OK ? dp_api__check_strict(call) : err;
 }
 
 ort_err

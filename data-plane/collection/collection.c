@@ -15,8 +15,9 @@ struct dp_collection {
     dp_quota *quota; /* beneath the tenant's */
     ort_err (*before_writes)(void *arg, ort_diag *diag);
     void *arg;
-    pthread_mutex_t first; /* before all locks of shards: one asks before_writes() at a time */
-    atomic_bool written;   /* it was asked, and agreed */
+    pthread_mutex_t first;     /* before all locks of shards: one asks before_writes() at a time */
+    atomic_bool written;       /* it was asked, and agreed */
+    dp_strict_bucket rates[2]; /* of reads, of writes */
     dp_shard *shards[SHARDS];
 };
 
@@ -32,6 +33,8 @@ dp_collection_open(dp_collection **out, int data_dir, int index_dir,
     c->before_writes = config->before_writes;
     c->arg = config->arg;
     pthread_mutex_init(&c->first, NULL);
+    dp_strict_bucket_init(&c->rates[0]);
+    dp_strict_bucket_init(&c->rates[1]);
     ort_err err = dp_quota_new(&c->quota, config->quota, "collection");
     if (err == ORT_OK) {
         dp_quota_set_limits(c->quota, config->points_max, 0);
@@ -41,6 +44,8 @@ dp_collection_open(dp_collection **out, int data_dir, int index_dir,
     if (err != ORT_OK) {
         dp_quota_free(c->quota);
         pthread_mutex_destroy(&c->first);
+        dp_strict_bucket_fini(&c->rates[0]);
+        dp_strict_bucket_fini(&c->rates[1]);
         free(c);
         return err;
     }
@@ -59,6 +64,8 @@ dp_collection_close(dp_collection *c)
     }
     dp_quota_free(c->quota);
     pthread_mutex_destroy(&c->first);
+    dp_strict_bucket_fini(&c->rates[0]);
+    dp_strict_bucket_fini(&c->rates[1]);
     free(c);
 }
 
@@ -182,6 +189,8 @@ count_vectors(dp_shard *s, dp_collection_info *out)
     for (uint32_t i = 0; i < s->derived_count; i++) {
         const dp_derived *d = &s->derived[i];
         out->vectors += d->live_count;
+        out->vector_bytes +=
+            d->has_rows ? d->live_count * d->rows.dim * dp_elem_bytes(d->rows.elem) : 0;
         if (d->sparse != NULL) {
             out->indexed_vectors += d->live_count;
         } else if (d->graph != NULL) {
@@ -210,6 +219,20 @@ dp_collection_get_info(dp_collection *c, dp_collection_info *out)
         out->error = atomic_load(&s->broken) ? s->broken_why.text : out->error;
         count_vectors(s, out);
     }
+}
+
+ort_err
+dp_collection_spend(dp_collection *c, bool write, uint64_t per_minute, uint64_t cost,
+                    uint64_t *retry_s, ort_diag *diag)
+{
+    if (dp_strict_bucket_take(&c->rates[write], per_minute, cost, ort_mono_ns(), retry_s)) {
+        return ORT_OK;
+    }
+    return ort_fail(diag, ORT_ERATE,
+                    "%s rate limit exceeded: Operation requires %llu tokens but not as many are "
+                    "left. Retry after %llus",
+                    write ? "Write" : "Read", (unsigned long long)cost,
+                    (unsigned long long)*retry_s);
 }
 
 uint64_t

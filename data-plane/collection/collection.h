@@ -132,6 +132,7 @@ typedef struct {
     uint64_t vectors;         /* dense, sparse and multi, of live points */
     uint64_t indexed_vectors; /* of those, in a graph or an inverted list */
     uint64_t bytes;           /* logical */
+    uint64_t vector_bytes;    /* of those, dense vectors' */
     uint64_t disk_bytes;      /* files */
     uint32_t segments;
     uint64_t update_queue; /* writes waiting */
@@ -139,6 +140,11 @@ typedef struct {
 } dp_collection_info;
 
 void dp_collection_get_info(dp_collection *c, dp_collection_info *out);
+
+/* Takes tokens of strict mode's rates, which are the collection's own and full when it is opened.
+ * ORT_ERATE: *retry_s says when to come again. */
+ORT_NODISCARD ort_err dp_collection_spend(dp_collection *c, bool write, uint64_t per_minute,
+                                          uint64_t cost, uint64_t *retry_s, ort_diag *diag);
 
 /* Rough resident bytes: rows, graphs, maps. For the tenant's memory budget. */
 uint64_t dp_collection_memory(dp_collection *c);

@@ -14,6 +14,7 @@ struct dp_schema {
     ort_json_doc *doc;
     dp_vector_schema *vectors;
     uint32_t count;
+    dp_strict strict;
 };
 
 static const struct {
@@ -60,6 +61,18 @@ dp_schema_unref(dp_schema *schema)
     }
     free(schema->vectors);
     free(schema);
+}
+
+const dp_strict *
+dp_schema_peek_strict(const dp_schema *schema)
+{
+    return schema->strict.enabled ? &schema->strict : NULL;
+}
+
+ort_json
+dp_schema_peek_strict_config(const dp_schema *schema)
+{
+    return ort_json_get(ort_json_root(schema->doc), "strict_mode_config");
 }
 
 uint32_t
@@ -201,6 +214,11 @@ read_text(dp_schema *schema, ort_diag *diag)
     }
     for (ort_json_iter it = ort_json_each(vectors); err == ORT_OK && ort_json_step(&it);) {
         err = read_vector(schema, it.value, diag);
+    }
+    /* Checked when it was set; of what an older program let in, what cannot be read limits nothing.
+     */
+    if (dp_strict_read(&schema->strict, ort_json_get(root, "strict_mode_config"), NULL) != ORT_OK) {
+        schema->strict.enabled = false;
     }
     return err;
 }

@@ -4,6 +4,7 @@
 #include "base/json_read.h"
 #include "base/json_write.h"
 #include "base/limits.h"
+#include "collection/strict.h"
 #include "index/distance.h"
 
 /* Graph settings as they take effect for one vector: its own, over the collection's, over the
@@ -73,6 +74,11 @@ ORT_NODISCARD ort_err dp_schema_set_field(dp_schema **out, const dp_schema *old,
 /* The declared fields: {"field": {"data_type": "keyword", "params": {..}}}; NONE when there are
  * none. Lives as long as the schema. */
 ort_json dp_schema_peek_fields(const dp_schema *schema);
+
+/* The strict mode; NULL when it is off. And the strict_mode_config as it was set. Both live as long
+ * as the schema. */
+const dp_strict *dp_schema_peek_strict(const dp_schema *schema);
+ort_json dp_schema_peek_strict_config(const dp_schema *schema);
 
 uint32_t dp_schema_vector_count(const dp_schema *schema);
 const dp_vector_schema *dp_schema_peek_vector(const dp_schema *schema, uint32_t i);

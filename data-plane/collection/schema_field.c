@@ -106,7 +106,13 @@ dp_schema_set_field(dp_schema **out, const dp_schema *old, const char *field, si
             count++;
         }
     }
-    if (adds && count >= DP_SCHEMA_FIELDS_MAX) {
+    const dp_strict *strict = dp_schema_peek_strict(old);
+    if (adds && strict != NULL && count >= strict->max_payload_index_count) {
+        err = ort_fail(diag, ORT_EBADREQ,
+                       "Collection already contains the maximum number of payload indices (%llu). "
+                       "Help: Delete a payload index or increase the limit in strict mode.",
+                       (unsigned long long)strict->max_payload_index_count);
+    } else if (adds && count >= DP_SCHEMA_FIELDS_MAX) {
         err = ort_fail(diag, ORT_EBADREQ, "%u payload indexes, at most %u are allowed", count + 1,
                        DP_SCHEMA_FIELDS_MAX);
     } else if (adds) {

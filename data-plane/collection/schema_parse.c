@@ -482,6 +482,10 @@ put_settings(writer *s, ort_json body, ort_json params, ort_json old)
                                ort_json_get(old, "quantization_config"));
     }
     if (err == ORT_OK) {
+        dp_strict unused;
+        err = dp_strict_read(&unused, ort_json_get(body, "strict_mode_config"), s->diag);
+    }
+    if (err == ORT_OK) {
         err = merge_free_object(s, "strict_mode_config", ort_json_get(body, "strict_mode_config"),
                                 ort_json_get(old, "strict_mode_config"), false);
     }
