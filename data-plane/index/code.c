@@ -185,6 +185,7 @@ combine(const dp_code_query *query, const dp_code_tail *tail, int32_t dot)
 
 MEASURE(scalar)
 #if defined(__x86_64__)
+MEASURE(sse)
 MEASURE(avx2)
 MEASURE(avx512)
 #elif defined(__aarch64__)
@@ -201,6 +202,8 @@ dp_code_measure_best(void)
                                                     : dp_code_measure__avx512;
     case DP_ISA_AVX2:
         return dp_code_measure__avx2;
+    case DP_ISA_SSE:
+        return dp_code_measure__sse;
     default:
         break;
     }

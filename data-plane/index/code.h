@@ -59,7 +59,8 @@ struct dp_code_query {
     float w_sum;
     float w_offset;
     float w_dot;
-    bool exact; /* integers 0..255: coded without error */
+    bool exact;    /* integers 0..255: coded without error */
+    int32_t norm2; /* bytes.h: |q|^2 */
 
     /* Set by dp_coder_query_set() and dp_coder_query_from_row(). */
     dp_code_measure_fn measure;

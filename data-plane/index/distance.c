@@ -222,6 +222,8 @@ has_isa(dp_isa isa)
     case DP_ISA_SCALAR:
         return true;
 #if defined(__x86_64__)
+    case DP_ISA_SSE:
+        return __builtin_cpu_supports("sse4.1");
     case DP_ISA_AVX2:
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case DP_ISA_AVX512:
@@ -245,13 +247,16 @@ dp_isa_best(void)
     if (has_isa(DP_ISA_AVX2)) {
         return DP_ISA_AVX2;
     }
+    if (has_isa(DP_ISA_SSE)) {
+        return DP_ISA_SSE;
+    }
     return has_isa(DP_ISA_NEON) ? DP_ISA_NEON : DP_ISA_SCALAR;
 }
 
 const char *
 dp_isa_name(dp_isa isa)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512", "neon"};
+    static const char *const names[] = {"scalar", "sse", "avx2", "avx512", "neon"};
 
     return (unsigned)isa < sizeof names / sizeof names[0] ? names[isa] : "?";
 }
@@ -270,6 +275,9 @@ dp_distance_of_isa(dp_metric metric, dp_elem elem, dp_isa isa)
         table = &dp_distance__scalar;
         break;
 #if defined(__x86_64__)
+    case DP_ISA_SSE:
+        table = &dp_distance__sse;
+        break;
     case DP_ISA_AVX2:
         table = &dp_distance__avx2;
         break;
@@ -302,6 +310,9 @@ dp_code_dot_best(void)
     }
     if (has_isa(DP_ISA_AVX2)) {
         return dp_code_dot__avx2;
+    }
+    if (has_isa(DP_ISA_SSE)) {
+        return dp_code_dot__sse;
     }
 #elif defined(__aarch64__)
     return dp_code_dot__neon;

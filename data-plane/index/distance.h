@@ -64,11 +64,11 @@ typedef void (*dp_distance_many_fn)(const float *query, const void *const *rows,
 typedef struct {
     dp_distance_fn one;
     dp_distance_many_fn many;
-    const char *name; /* "avx512", "avx2", "neon", "scalar" */
+    const char *name; /* "avx512", "avx2", "sse", "neon", "scalar" */
 } dp_distance;
 
 /* Which instructions a kernel may use. */
-typedef enum { DP_ISA_SCALAR, DP_ISA_AVX2, DP_ISA_AVX512, DP_ISA_NEON } dp_isa;
+typedef enum { DP_ISA_SCALAR, DP_ISA_SSE, DP_ISA_AVX2, DP_ISA_AVX512, DP_ISA_NEON } dp_isa;
 
 /* The fastest kernel this processor runs; decided once, the same for all threads. Never NULL. */
 const dp_distance *dp_distance_of(dp_metric metric, dp_elem elem);

@@ -11,6 +11,7 @@ extern const dp_distance_table dp_distance__scalar;
 extern const dp_distance_table dp_distance__avx2;
 extern const dp_distance_table dp_distance__avx512;
 extern const dp_distance_table dp_distance__neon;
+extern const dp_distance_table dp_distance__sse;
 
 /* Codes: sum of query[i] * code[i], exact in 32 bits for any dim up to ORT_DIM_MAX, because
  * 128 * 255 * 65536 < 2^31. */
@@ -20,6 +21,7 @@ typedef int32_t (*dp_code_dot_fn)(const int8_t *query, const uint8_t *code, size
 dp_code_dot_fn dp_code_dot_best(void);
 
 int32_t dp_code_dot__scalar(const int8_t *query, const uint8_t *code, size_t dim);
+int32_t dp_code_dot__sse(const int8_t *query, const uint8_t *code, size_t dim);
 int32_t dp_code_dot__avx2(const int8_t *query, const uint8_t *code, size_t dim);
 int32_t dp_code_dot__avx512(const int8_t *query, const uint8_t *code, size_t dim);
 int32_t dp_code_dot__vnni(const int8_t *query, const uint8_t *code, size_t dim);
@@ -35,6 +37,8 @@ bool dp_code_quantize__avx512(uint8_t *codes, const float *x, size_t dim, dp_cod
 
 void dp_code_measure__scalar(const dp_code_query *query, const unsigned char *const *rows, size_t n,
                              float *out);
+void dp_code_measure__sse(const dp_code_query *query, const unsigned char *const *rows, size_t n,
+                          float *out);
 void dp_code_measure__avx2(const dp_code_query *query, const unsigned char *const *rows, size_t n,
                            float *out);
 void dp_code_measure__avx512(const dp_code_query *query, const unsigned char *const *rows, size_t n,

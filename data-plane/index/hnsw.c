@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "index/bytes.h"
 #include "index/hnsw_internal.h"
 
 static ort_err
@@ -88,6 +89,10 @@ dp_hnsw_new(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config, or
     graph->code = config->metric != DP_METRIC_MANHATTAN ? config->code : DP_CODE_NONE;
     graph->coding = config->coding;
     graph->distance = dp_distance_of(graph->metric, rows->elem);
+    graph->bytes = graph->metric == DP_METRIC_EUCLID && rows->dim <= DP_BYTES_DIM_MAX;
+    if (graph->code == DP_CODE_AUTO && graph->bytes && rows->elem == DP_ELEM_U8) {
+        graph->code = DP_CODE_NONE; /* the rows are their own codes */
+    }
     dp_slab_init(&graph->nodes, sizeof(dp_node));
     dp_slab_init(&graph->links, graph->m0 * sizeof(dp_link));
     dp_slab_init(&graph->upper, graph->m * sizeof(dp_link));
@@ -251,29 +256,54 @@ dp_hnsw__vector(const dp_hnsw *graph, uint32_t slot, float *into)
     return into;
 }
 
+/* Whether codes are the vectors themselves, so far. */
+static bool
+is_exact(const dp_code_set *set)
+{
+    return dp_coder_kind(set->coder) == DP_CODE_INT8 &&
+           atomic_load_explicit((_Atomic(uint32_t) *)&set->inexact, memory_order_relaxed) == 0;
+}
+
 void
 dp_hnsw__aim(const dp_hnsw *graph, dp_scratch *scratch, const float *vector, dp_walk_query *query)
 {
-    (void)graph;
+    const dp_code_set *set = scratch->set;
+    uint32_t dim = graph->rows->dim;
+
     query->vector = vector;
     query->code = NULL;
-    if (scratch->set != NULL) {
+    if (set != NULL) {
         query->code = &scratch->code;
-        dp_coder_query_set(scratch->set->coder, query->code, vector, scratch->room);
+        dp_coder_query_set(set->coder, query->code, vector, scratch->room);
+        if (graph->bytes && query->code->exact && is_exact(set)) {
+            dp_bytes_query_ready(query->code, dim);
+        }
+    } else if (graph->bytes && graph->rows->elem == DP_ELEM_U8 &&
+               dp_bytes_query_set(&scratch->code, vector, dim)) {
+        query->code = &scratch->code;
     }
 }
 
 void
-dp_hnsw__aim_slot(const dp_hnsw *graph, dp_scratch *scratch, uint32_t slot, dp_walk_query *query)
+dp_hnsw__aim_slot(const dp_hnsw *graph, dp_scratch *scratch, dp_code_query *code, uint32_t slot,
+                  dp_walk_query *query)
 {
     const dp_code_set *set = scratch->set;
 
     query->vector = NULL;
-    query->code = NULL;
+    query->code = code;
     if (set != NULL && dp_coder_is_fine(set->coder)) {
-        query->code = &scratch->other;
-        dp_coder_query_from_row(set->coder, query->code, dp_slab_at(&set->rows, slot));
+        const unsigned char *row = dp_slab_at(&set->rows, slot);
+
+        if (graph->bytes && is_exact(set)) {
+            dp_bytes_query_from_row(code, row, dp_code_bytes(graph->rows->dim));
+        } else {
+            dp_coder_query_from_row(set->coder, code, row);
+        }
+    } else if (set == NULL && graph->bytes && graph->rows->elem == DP_ELEM_U8) {
+        dp_bytes_query_from_row(code, dp_rows_peek(graph->rows, slot), graph->rows->dim);
     } else {
+        query->code = NULL;
         query->vector = dp_hnsw__vector(graph, slot, scratch->other_vector);
     }
 }

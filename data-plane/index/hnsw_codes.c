@@ -73,10 +73,12 @@ dp_hnsw__take(dp_hnsw *graph, const void *owner, dp_scratch **out)
         const dp_coder *coder = (*out)->set->coder;
 
         err = dp_scratch_code(*out, dp_coder_query_bytes(coder), dp_coder_room_floats(coder));
-        if (err != ORT_OK) {
-            dp_scratch_give(*out);
-            *out = NULL;
-        }
+    } else if (graph->bytes) {
+        err = dp_scratch_code(*out, graph->rows->dim, 0);
+    }
+    if (err != ORT_OK) {
+        dp_scratch_give(*out);
+        *out = NULL;
     }
     return err;
 }

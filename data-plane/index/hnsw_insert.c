@@ -48,7 +48,7 @@ dp_hnsw__is_covered(const dp_hnsw *graph, dp_scratch *s, dp_candidate c, const u
     if (count == 0) {
         return false;
     }
-    dp_hnsw__aim_slot(graph, s, c.slot, &query);
+    dp_hnsw__aim_slot(graph, s, &s->other, c.slot, &query);
     for (uint32_t j = 0; j < count; j += 4) {
         uint32_t part = count - j < 4 ? count - j : 4;
         float d[4];
@@ -117,7 +117,7 @@ link_back(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level, uint32_t
     }
     n++;
     ids[n] = slot; /* for the distance to itself */
-    dp_hnsw__aim_slot(graph, s, slot, &query);
+    dp_hnsw__aim_slot(graph, s, &s->other, slot, &query);
     dp_hnsw__measure(graph, s, &query, ids, n + 1, distances);
     for (uint32_t i = 0; i < n; i++) {
         candidates[i] = (dp_candidate){.slot = ids[i], .distance = distances[i]};
@@ -206,13 +206,8 @@ pack_entry(uint32_t slot, uint32_t level)
 static void
 aim_self(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, dp_walk_query *query)
 {
-    const dp_code_set *set = s->set;
-
-    if (set != NULL && dp_coder_is_fine(set->coder)) {
-        query->vector = NULL;
-        query->code = &s->code;
-        dp_coder_query_from_row(set->coder, query->code, dp_slab_at(&set->rows, slot));
-    } else {
+    dp_hnsw__aim_slot(graph, s, &s->code, slot, query);
+    if (query->code == NULL) {
         dp_hnsw__aim(graph, s, dp_hnsw__vector(graph, slot, s->vector), query);
     }
 }

@@ -60,6 +60,7 @@ struct dp_hnsw {
     uint64_t seed;
     double level_scale;
     const dp_distance *distance; /* rows */
+    bool bytes;                  /* EUCLID, and few enough components for bytes.h */
 
     dp_slab nodes; /* dp_node */
     dp_slab links; /* dp_link[m0], the lowest level */
@@ -205,22 +206,23 @@ ORT_NODISCARD ort_err dp_hnsw__take(dp_hnsw *graph, const void *owner, dp_scratc
 /* The query of a walk. */
 typedef struct {
     const float *vector; /* NULL where only codes are compared */
-    dp_code_query *code; /* NULL: rows are compared */
+    dp_code_query *code; /* NULL: rows are compared, as what they are */
 } dp_walk_query;
 
-/* The codes that a query is compared with; NULL: the rows. */
+/* The codes that a query is compared with; NULL: the rows, be it by a query of bytes. */
 static inline const dp_slab *
 dp_hnsw__codes(const dp_scratch *scratch, const dp_walk_query *query)
 {
-    return query->code != NULL ? &scratch->set->rows : NULL;
+    return query->code != NULL && scratch->set != NULL ? &scratch->set->rows : NULL;
 }
 
-/* Prepares the scratch's query: from floats, for a walk; from a slot of the graph, to decide about
- * links, which coarse codes are not asked for. */
+/* Prepares a query: from floats, for a walk, into scratch->code; from a slot of the graph into
+ * `code` (one of the scratch's two), to decide about links, which coarse codes are not asked for.
+ */
 void dp_hnsw__aim(const dp_hnsw *graph, dp_scratch *scratch, const float *vector,
                   dp_walk_query *query);
-void dp_hnsw__aim_slot(const dp_hnsw *graph, dp_scratch *scratch, uint32_t slot,
-                       dp_walk_query *query);
+void dp_hnsw__aim_slot(const dp_hnsw *graph, dp_scratch *scratch, dp_code_query *code,
+                       uint32_t slot, dp_walk_query *query);
 
 /* Distances of the query to n slots, by codes or by rows. Uses scratch->rows. */
 void dp_hnsw__measure(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,

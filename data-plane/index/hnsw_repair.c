@@ -86,7 +86,7 @@ relink(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level)
     if (err != ORT_OK) {
         return err;
     }
-    dp_hnsw__aim_slot(graph, s, slot, &query);
+    dp_hnsw__aim_slot(graph, s, &s->other, slot, &query);
     dp_hnsw__measure(graph, s, &query, s->ids, r.offered, s->distances);
     for (size_t i = 0; i < r.offered; i++) {
         s->pool[i] = (dp_candidate){.slot = s->ids[i], .distance = s->distances[i]};
@@ -178,7 +178,7 @@ rescue(dp_hnsw *graph, dp_scratch *s, uint32_t slot, const uint8_t *reached)
     if (err != ORT_OK) {
         return err;
     }
-    dp_hnsw__aim_slot(graph, s, slot, &query);
+    dp_hnsw__aim_slot(graph, s, &s->other, slot, &query);
     if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {
         return ORT_OK;
     }

@@ -44,17 +44,24 @@ prefetch_links(const dp_hnsw *graph, uint32_t slot, uint32_t level)
     __builtin_prefetch(list + 64);
 }
 
+/* Neighbours met and not yet measured: their places in the scratch's ids and rows. */
+typedef struct {
+    uint32_t *ids;
+    const unsigned char **rows;
+    size_t n;
+} met;
+
 /* Reads the links of a node and keeps those not met, their codes on the way. Whether a neighbour
  * was met is as good as chance, so it moves an index, not a branch. */
-static size_t
-meet_neighbours(const dp_hnsw *graph, dp_scratch *s, const dp_slab *codes, uint32_t slot,
-                uint32_t level, size_t row_bytes)
+static void
+meet_neighbours(const dp_hnsw *graph, const dp_scratch *s, const dp_slab *codes, uint32_t slot,
+                uint32_t level, size_t row_bytes, met *out)
 {
     const dp_link *list = dp_hnsw__links(graph, slot, level);
     uint32_t capacity = dp_hnsw__capacity(graph, level);
     uint8_t *visited = s->visited;
     uint32_t visited_count = s->visited_count;
-    uint32_t *ids = s->ids;
+    uint32_t *ids = out->ids;
     uint8_t epoch = s->epoch;
     size_t n = 0;
 
@@ -73,10 +80,10 @@ meet_neighbours(const dp_hnsw *graph, dp_scratch *s, const dp_slab *codes, uint3
         visited[link] = epoch;
     }
     for (size_t i = 0; i < n; i++) {
-        s->rows[i] = dp_hnsw__peek(graph, codes, ids[i]);
-        prefetch_codes(s->rows[i], row_bytes);
+        out->rows[i] = dp_hnsw__peek(graph, codes, ids[i]);
+        prefetch_codes(out->rows[i], row_bytes);
     }
-    return n;
+    out->n = n;
 }
 
 /* Puts a candidate in its place; the pool has room or drops its last. Returns the place. */
@@ -103,13 +110,13 @@ pool_insert(dp_candidate *pool, size_t *size, size_t max, dp_candidate c)
 }
 
 static inline void
-measure_met(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, size_t n)
+measure_met(const dp_hnsw *graph, const dp_walk_query *query, const unsigned char *const *rows,
+            size_t n, float *out)
 {
     if (query->code != NULL) {
-        query->code->measure(query->code, s->rows, n, s->distances);
+        query->code->measure(query->code, rows, n, out);
     } else {
-        graph->distance->many(query->vector, (const void *const *)s->rows, n, graph->rows->dim,
-                              s->distances);
+        graph->distance->many(query->vector, (const void *const *)rows, n, graph->rows->dim, out);
     }
 }
 
@@ -122,61 +129,119 @@ row_bytes_of(const dp_hnsw *graph, const dp_slab *codes)
     return bytes > 2048 ? 2048 : bytes; /* 32 rows of 32 lines fill the first cache already */
 }
 
+/* The pool of a walk and how far it wants to look. */
+typedef struct {
+    dp_candidate *pool; /* nearest first */
+    size_t size;
+    size_t max;
+    size_t at;   /* all before it were followed */
+    float limit; /* nothing farther is wanted, whatever room there is */
+    float bound; /* nothing that far gets in: the limit, or the last of a full pool */
+    dp_walk_stop stop;
+} walk_pool;
+
+static inline void
+skip_followed(walk_pool *w)
+{
+    while (w->at < w->size && (w->pool[w->at].slot & DP_EXPANDED) != 0) {
+        w->at++;
+    }
+}
+
+/* Puts what was measured into the pool. Returns whether something came before all that is still to
+ * be followed. */
+static inline bool
+offer(const dp_hnsw *graph, walk_pool *w, uint32_t level, const met *batch, const float *distances)
+{
+    size_t first = w->size; /* the nearest place anything was put */
+    bool ahead;
+
+    for (size_t i = 0; i < batch->n; i++) {
+        float d = distances[i];
+        size_t place;
+
+        if (!(d < w->bound)) { /* not "d >= bound": a NaN must not get in */
+            continue;
+        }
+        place = pool_insert(w->pool, &w->size, w->max,
+                            (dp_candidate){.distance = d, .slot = batch->ids[i]});
+        if (place < first) {
+            first = place;
+            prefetch_links(graph, batch->ids[i], level); /* so far the next to be followed */
+        }
+        if (place < w->stop.k && w->size >= w->stop.k) {
+            float kth = w->pool[w->stop.k - 1].distance;
+
+            w->limit = w->stop.factor * (kth + w->stop.shift) - w->stop.shift;
+            w->limit = w->limit > kth ? w->limit : kth; /* also for rows not of unit length */
+        }
+        w->bound = w->size == w->max && w->pool[w->max - 1].distance < w->limit
+                       ? w->pool[w->max - 1].distance
+                       : w->limit;
+    }
+    ahead = first <= w->at;
+    w->at = ahead ? first : w->at;
+    skip_followed(w);
+    return ahead;
+}
+
 size_t
 dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp_candidate start,
               uint32_t level, size_t ef, dp_walk_stop stop)
 {
-    dp_candidate *pool = s->pool;
+    walk_pool w = {
+        .pool = s->pool, .size = 1, .max = ef, .limit = INFINITY, .bound = INFINITY, .stop = stop};
+    met batches[2] = {{s->ids, s->rows, 0},
+                      {s->ids + DP_BATCH_MAX / 2, s->rows + DP_BATCH_MAX / 2, 0}};
+    met *fresh = &batches[0];
+    met *waiting = &batches[1];
     const dp_slab *codes = dp_hnsw__codes(s, query);
     size_t row_bytes = row_bytes_of(graph, codes);
-    size_t size = 1;
-    size_t at = 0;
-    float limit = INFINITY; /* nothing farther is wanted, whatever room there is */
-    float bound = INFINITY; /* nothing that far gets in: the limit, or the last of a full pool */
+    size_t followed = 0;
+    size_t measured = 0;
+    bool nearing = true; /* the last batch held something nearer than all that was known */
 
     assert(s->pool_max >= ef && ef > 0);
     (void)dp_scratch_visit(s, start.slot);
-    pool[0] = start;
-    while (at < size && pool[at].distance <= limit) {
-        uint32_t slot = pool[at].slot;
-        size_t first = size; /* the nearest place anything was put */
-        size_t n;
+    w.pool[0] = start;
+    for (;;) {
+        met *swap;
 
-        pool[at].slot |= DP_EXPANDED;
-        if (at + 1 < size) {
-            prefetch_links(graph, pool[at + 1].slot & ~DP_EXPANDED, level);
-        }
-        n = meet_neighbours(graph, s, codes, slot, level, row_bytes);
-        measure_met(graph, s, query, n);
-        for (size_t i = 0; i < n; i++) {
-            float d = s->distances[i];
-            size_t place;
+        fresh->n = 0;
+        if (w.at < w.size && w.pool[w.at].distance <= w.limit) {
+            uint32_t slot = w.pool[w.at].slot;
 
-            if (!(d < bound)) { /* not "d >= bound": a NaN must not get in */
-                continue;
+            w.pool[w.at].slot |= DP_EXPANDED;
+            skip_followed(&w);
+            if (w.at < w.size) {
+                prefetch_links(graph, w.pool[w.at].slot, level);
             }
-            place = pool_insert(pool, &size, ef, (dp_candidate){.distance = d, .slot = s->ids[i]});
-            if (place < first) {
-                first = place;
-                prefetch_links(graph, s->ids[i], level); /* so far the next to be followed */
-            }
-            if (place < stop.k && size >= stop.k) {
-                float kth = pool[stop.k - 1].distance;
-
-                limit = stop.factor * (kth + stop.shift) - stop.shift;
-                limit = limit > kth ? limit : kth; /* also for rows that are not of unit length */
-            }
-            bound = size == ef && pool[ef - 1].distance < limit ? pool[ef - 1].distance : limit;
+            meet_neighbours(graph, s, codes, slot, level, row_bytes, fresh);
+            followed++;
+        } else if (waiting->n == 0) {
+            break;
         }
-        at = first <= at ? first : at + 1;
-        while (at < size && (pool[at].slot & DP_EXPANDED) != 0) {
-            at++;
+        if (waiting->n > 0) {
+            measure_met(graph, query, waiting->rows, waiting->n, s->distances);
+            measured += waiting->n;
+            nearing = offer(graph, &w, level, waiting, s->distances);
+            waiting->n = 0;
         }
+        if (nearing && fresh->n > 0) {
+            measure_met(graph, query, fresh->rows, fresh->n, s->distances);
+            measured += fresh->n;
+            nearing = offer(graph, &w, level, fresh, s->distances);
+            fresh->n = 0;
+        }
+        swap = fresh;
+        fresh = waiting;
+        waiting = swap;
     }
-    for (size_t i = 0; i < size; i++) {
-        pool[i].slot &= ~DP_EXPANDED;
+    for (size_t i = 0; i < w.size; i++) {
+        w.pool[i].slot &= ~DP_EXPANDED;
     }
-    return size;
+    dp_scratch_worked(s, followed, measured);
+    return w.size;
 }
 
 bool
@@ -184,21 +249,27 @@ dp_hnsw__descend(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query
                  dp_candidate *nearest)
 {
     uint64_t entry = atomic_load_explicit((_Atomic(uint64_t) *)&graph->entry, memory_order_acquire);
-    uint32_t top = (uint32_t)(entry >> 32);
+    const dp_slab *codes = dp_hnsw__codes(s, query);
+    size_t row_bytes = row_bytes_of(graph, codes);
 
     if (entry == 0) {
         return false;
     }
     nearest->slot = (uint32_t)entry - 1;
     dp_hnsw__measure(graph, s, query, &nearest->slot, 1, &nearest->distance);
-    for (uint32_t l = top; l > level; l--) {
+    for (uint32_t l = (uint32_t)(entry >> 32); l > level; l--) {
         bool nearer = true;
 
         while (nearer) {
             uint32_t n = dp_hnsw__read(graph, nearest->slot, l, s->spare);
 
             nearer = false;
-            dp_hnsw__measure(graph, s, query, s->spare, n, s->distances);
+            for (uint32_t i = 0; i < n; i++) {
+                s->rows[i] = dp_hnsw__peek(graph, codes, s->spare[i]);
+                prefetch_codes(s->rows[i], row_bytes);
+            }
+            measure_met(graph, query, s->rows, n, s->distances);
+            dp_scratch_worked(s, 1, n);
             for (uint32_t i = 0; i < n; i++) {
                 if (s->distances[i] < nearest->distance) {
                     nearest->distance = s->distances[i];
@@ -392,7 +463,7 @@ walk_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp
 
         pool[at].slot |= DP_EXPANDED;
         n = meet_passing(graph, s, dp_hnsw__codes(s, query), slot, filter);
-        measure_met(graph, s, query, n);
+        measure_met(graph, query, s->rows, n, s->distances);
         for (size_t i = 0; i < n; i++) {
             float d = s->distances[i];
             size_t place;

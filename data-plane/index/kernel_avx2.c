@@ -1,5 +1,6 @@
 /* The kernels for AVX2 with FMA and F16C: 8 components a step, the tail through a small buffer of
  * zeros. Built with its own flags (CMakeLists.txt), called only where the processor has them. */
+#include "index/bytes.h"
 #include "index/distance_internal.h"
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
@@ -159,6 +160,53 @@ dp_code_dot__avx2(const int8_t *query, const uint8_t *code, size_t dim)
     half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4E));
     half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0xB1));
     return _mm_cvtsi128_si32(half) + dp_code_dot__scalar(query + i, code + i, dim - i);
+}
+static inline int32_t
+reduce_epi32(__m256i sum)
+{
+    __m128i half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+
+    half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4E));
+    half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0xB1));
+    return _mm_cvtsi128_si32(half);
+}
+
+/* Adds the squares of 32 differences of bytes. */
+static inline __m256i
+bytes_step(__m256i sum, const void *row, const void *codes)
+{
+    __m256i b = _mm256_loadu_si256(row);
+    __m256i q = _mm256_xor_si256(_mm256_loadu_si256(codes), _mm256_set1_epi8((char)0x80));
+    __m256i d = _mm256_or_si256(_mm256_subs_epu8(b, q), _mm256_subs_epu8(q, b));
+    __m256i low = _mm256_unpacklo_epi8(d, _mm256_setzero_si256());
+    __m256i high = _mm256_unpackhi_epi8(d, _mm256_setzero_si256());
+
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(low, low));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(high, high));
+}
+
+DP_BYTES_KERNEL(avx2)
+{
+    size_t whole = query->bytes / 32 * 32;
+    size_t left = query->bytes - whole;
+
+    for (size_t r = 0; r < n; r++) {
+        __m256i sum = _mm256_setzero_si256();
+
+        for (size_t i = 0; i < whole; i += 32) {
+            sum = bytes_step(sum, rows[r] + i, query->codes + i);
+        }
+        if (left > 0) {
+            unsigned char b[32] = {0};
+            unsigned char q[32];
+
+            memset(q, 0x80, sizeof q);
+            memcpy(b, rows[r] + whole, left);
+            memcpy(q, query->codes + whole, left);
+            sum = bytes_step(sum, b, q);
+        }
+        out[r] = (float)reduce_epi32(sum);
+    }
 }
 #else
 typedef int dp_kernel_avx2_unused; /* a translation unit may not be empty */

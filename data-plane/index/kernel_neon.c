@@ -1,4 +1,5 @@
 /* The kernels for 64-bit ARM: 4 components a step, the tail through a small buffer of zeros. */
+#include "index/bytes.h"
 #include "index/distance_internal.h"
 
 #if defined(__aarch64__)
@@ -136,6 +137,41 @@ dp_code_dot__neon(const int8_t *query, const uint8_t *code, size_t dim)
         sum = vmlal_s16(sum, vget_high_s16(q), vget_high_s16(x));
     }
     return vaddvq_s32(sum) + dp_code_dot__scalar(query + i, code + i, dim - i);
+}
+/* Adds the squares of 16 differences of bytes. */
+static inline uint32x4_t
+bytes_step(uint32x4_t sum, const unsigned char *row, const unsigned char *codes)
+{
+    uint8x16_t q = veorq_u8(vld1q_u8(codes), vdupq_n_u8(0x80));
+    uint8x16_t d = vabdq_u8(vld1q_u8(row), q);
+
+    sum = vpadalq_u16(sum, vmull_u8(vget_low_u8(d), vget_low_u8(d)));
+    return vpadalq_u16(sum, vmull_high_u8(d, d));
+}
+
+DP_BYTES_KERNEL(neon)
+{
+    const unsigned char *codes = (const unsigned char *)query->codes;
+    size_t whole = query->bytes / 16 * 16;
+    size_t left = query->bytes - whole;
+
+    for (size_t r = 0; r < n; r++) {
+        uint32x4_t sum = vdupq_n_u32(0);
+
+        for (size_t i = 0; i < whole; i += 16) {
+            sum = bytes_step(sum, rows[r] + i, codes + i);
+        }
+        if (left > 0) {
+            unsigned char b[16] = {0};
+            unsigned char q[16];
+
+            memset(q, 0x80, sizeof q);
+            memcpy(b, rows[r] + whole, left);
+            memcpy(q, codes + whole, left);
+            sum = bytes_step(sum, b, q);
+        }
+        out[r] = (float)(int32_t)vaddvq_u32(sum);
+    }
 }
 #else
 typedef int dp_kernel_neon_unused; /* a translation unit may not be empty */

@@ -1,5 +1,6 @@
 /* Codes by AVX-512 VNNI: 64 products of unsigned with signed bytes an instruction. Apart from
  * kernel_avx512.c so that no instruction of it slips into code for processors without VNNI. */
+#include "index/bytes.h"
 #include "index/distance_internal.h"
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
@@ -104,6 +105,82 @@ dp_code_measure__vnni(const dp_code_query *query, const unsigned char *const *ro
         for (size_t j = 0; i + j < n; j++) {
             out[i + j] = four[j];
         }
+    }
+}
+/* See bytes.h. In one register: sum b (b - 128) - 2 (sum b s + sum 64 b). It may wrap on the way,
+ * but not at the end: it is the distance less |q|^2. */
+typedef struct {
+    __m512i square;
+    __m512i product;
+} bytes_sum;
+
+static inline void
+bytes_step(bytes_sum *sum, __m512i b, __m512i q)
+{
+    __m512i moved = _mm512_xor_si512(b, _mm512_set1_epi8((char)0x80));
+
+    sum->square = _mm512_dpbusd_epi32(sum->square, b, moved);
+    sum->product = _mm512_dpbusd_epi32(sum->product, b, q);
+    sum->product = _mm512_dpbusd_epi32(sum->product, b, _mm512_set1_epi8(64));
+}
+
+static inline __m128i
+bytes_fold(const bytes_sum *sum)
+{
+    return fold(_mm512_sub_epi32(sum->square, _mm512_slli_epi32(sum->product, 1)));
+}
+
+static inline __m128
+bytes_four(const dp_code_query *query, const unsigned char *const *rows)
+{
+    const unsigned char *r0 = rows[0];
+    const unsigned char *r1 = rows[1];
+    const unsigned char *r2 = rows[2];
+    const unsigned char *r3 = rows[3];
+    size_t bytes = query->bytes;
+    bytes_sum s0 = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    bytes_sum s1 = s0;
+    bytes_sum s2 = s0;
+    bytes_sum s3 = s0;
+    size_t i = 0;
+    __m128i d;
+
+    for (; i + 64 <= bytes; i += 64) {
+        __m512i q = _mm512_load_si512(query->codes + i);
+
+        bytes_step(&s0, _mm512_loadu_si512(r0 + i), q);
+        bytes_step(&s1, _mm512_loadu_si512(r1 + i), q);
+        bytes_step(&s2, _mm512_loadu_si512(r2 + i), q);
+        bytes_step(&s3, _mm512_loadu_si512(r3 + i), q);
+    }
+    if (i < bytes) {
+        __mmask64 mask = (UINT64_C(1) << (bytes - i)) - 1;
+        __m512i q = _mm512_maskz_loadu_epi8(mask, query->codes + i);
+
+        bytes_step(&s0, _mm512_maskz_loadu_epi8(mask, r0 + i), q);
+        bytes_step(&s1, _mm512_maskz_loadu_epi8(mask, r1 + i), q);
+        bytes_step(&s2, _mm512_maskz_loadu_epi8(mask, r2 + i), q);
+        bytes_step(&s3, _mm512_maskz_loadu_epi8(mask, r3 + i), q);
+    }
+    d = _mm_hadd_epi32(_mm_hadd_epi32(bytes_fold(&s0), bytes_fold(&s1)),
+                       _mm_hadd_epi32(bytes_fold(&s2), bytes_fold(&s3)));
+    return _mm_cvtepi32_ps(_mm_add_epi32(d, _mm_set1_epi32(query->norm2)));
+}
+
+DP_BYTES_KERNEL(vnni)
+{
+    size_t i = 0;
+
+    for (; i + 4 <= n; i += 4) {
+        _mm_storeu_ps(out + i, bytes_four(query, rows + i));
+    }
+    if (i < n) {
+        const unsigned char *last[4];
+
+        for (size_t j = 0; j < 4; j++) {
+            last[j] = rows[i + j < n ? i + j : n - 1];
+        }
+        _mm_mask_storeu_ps(out + i, (__mmask8)((1U << (n - i)) - 1), bytes_four(query, last));
     }
 }
 #else

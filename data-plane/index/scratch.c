@@ -202,3 +202,17 @@ dp_scratch_drain(const void *owner)
         }
     }
 }
+
+void
+dp_scratch_count(dp_scratch_counts *out)
+{
+    *out = (dp_scratch_counts){0, 0};
+    for (unsigned i = 0; i < DP_SCRATCH_MAX; i++) {
+        dp_scratch *s = atomic_load_explicit(&table[i], memory_order_acquire);
+
+        if (s != NULL) {
+            out->followed += atomic_load_explicit(&s->followed, memory_order_relaxed);
+            out->measured += atomic_load_explicit(&s->measured, memory_order_relaxed);
+        }
+    }
+}

@@ -22,6 +22,10 @@ typedef struct dp_scratch {
     _Atomic(const void *) owner;
     _Atomic(uint64_t) runs;
 
+    /* Since the process began; written by who has it, read by anyone. */
+    _Atomic(uint64_t) followed; /* lists of links read */
+    _Atomic(uint64_t) measured; /* distances */
+
     /* visited[slot] == epoch: met by this walk. No clearing, but once in 255 walks. */
     uint8_t *visited;
     uint32_t visited_count;
@@ -69,6 +73,25 @@ void dp_scratch_give(dp_scratch *scratch);
 
 /* Waits until every walk of `owner` that runs now has ended. */
 void dp_scratch_drain(const void *owner);
+
+/* What all walks of this process have done so far. */
+typedef struct {
+    uint64_t followed;
+    uint64_t measured;
+} dp_scratch_counts;
+void dp_scratch_count(dp_scratch_counts *out);
+
+/* Adds to them; no other thread writes. */
+static inline void
+dp_scratch_worked(dp_scratch *scratch, size_t followed, size_t measured)
+{
+    atomic_store_explicit(&scratch->followed,
+                          atomic_load_explicit(&scratch->followed, memory_order_relaxed) + followed,
+                          memory_order_relaxed);
+    atomic_store_explicit(&scratch->measured,
+                          atomic_load_explicit(&scratch->measured, memory_order_relaxed) + measured,
+                          memory_order_relaxed);
+}
 
 /* Marks; false when it was marked, or is beyond what the walk knows. */
 static inline bool

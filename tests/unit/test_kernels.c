@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "index/bytes.h"
 #include "index/code.h"
 #include "index/distance.h"
 #include "index/distance_internal.h"
@@ -29,7 +30,7 @@ uniform(void)
     return (float)((double)(next() >> 11) * 0x1p-52 - 1.0);
 }
 
-static const dp_isa isas[] = {DP_ISA_AVX2, DP_ISA_AVX512, DP_ISA_NEON};
+static const dp_isa isas[] = {DP_ISA_SSE, DP_ISA_AVX2, DP_ISA_AVX512, DP_ISA_NEON};
 static const size_t dims[] = {1,   2,   3,   7,   8,   9,    15,   16,   17,  31,
                               32,  33,  47,  63,  64,  65,   79,   80,   96,  127,
                               128, 129, 200, 384, 784, 1000, 1536, 1537, 4099};
@@ -108,35 +109,75 @@ every_kernel_agrees_with_the_plain_loop(void **state)
     }
 }
 
+static void
+check_hostile(const dp_distance *fast, dp_metric metric, dp_elem elem, float bad)
+{
+    enum { DIM = 67 };
+    unsigned char row[DIM * 4];
+    float query[DIM];
+    float want;
+    float got;
+
+    for (size_t i = 0; i < DIM; i++) {
+        float x = i == 66 ? bad : 0.5F;
+        uint16_t half = dp_f32_to_f16(x);
+
+        query[i] = 1.0F;
+        if (elem == DP_ELEM_F32) {
+            memcpy(row + i * 4, &x, 4);
+        } else {
+            memcpy(row + i * 2, &half, 2);
+        }
+    }
+    want = dp_distance_of_isa(metric, elem, DP_ISA_SCALAR)->one(query, row, DIM);
+    got = fast->one(query, row, DIM);
+    if (isnan(want)) {
+        assert_true(isnan(got));
+    } else if (isinf(want)) {
+        assert_true(isinf(got) && (got > 0) == (want > 0));
+    } else {
+        assert_true(fabsf(want - got) <= 1e-4F * fabsf(want));
+    }
+}
+
 /* Rows may hold anything that fits the type; infinities and NaN must come out as what they are. */
 static void
 hostile_values_pass_through(void **state)
 {
-    static const float bad[] = {INFINITY, -INFINITY, NAN, 3e38F, -3e38F, 1e-45F, -0.0F};
+    static const float bad[] = {INFINITY, -INFINITY, NAN,   3e38F,    -3e38F,  1e-45F,
+                                -0.0F,    65504.0F,  6e-8F, -3.1e-5F, 0x1p-14F};
 
     (void)state;
-    for (int m = 0; m < DP_METRIC_COUNT; m++) {
-        for (size_t b = 0; b < sizeof bad / sizeof bad[0]; b++) {
-            float row[67];
-            float query[67];
-            float want;
-            float got;
+    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+        for (int m = 0; m < DP_METRIC_COUNT; m++) {
+            for (size_t b = 0; b < sizeof bad / sizeof bad[0]; b++) {
+                for (int e = DP_ELEM_F32; e <= DP_ELEM_F16; e++) {
+                    const dp_distance *fast = dp_distance_of_isa((dp_metric)m, (dp_elem)e, isas[i]);
 
-            for (size_t i = 0; i < 67; i++) {
-                row[i] = 0.5F;
-                query[i] = 1.0F;
+                    if (fast != NULL) {
+                        check_hostile(fast, (dp_metric)m, (dp_elem)e, bad[b]);
+                    }
+                }
             }
-            row[66] = bad[b];
-            want =
-                dp_distance_of_isa((dp_metric)m, DP_ELEM_F32, DP_ISA_SCALAR)->one(query, row, 67);
-            got = dp_distance_of((dp_metric)m, DP_ELEM_F32)->one(query, row, 67);
-            if (isnan(want)) {
-                assert_true(isnan(got));
-            } else if (isinf(want)) {
-                assert_true(isinf(got) && (got > 0) == (want > 0));
-            } else {
-                assert_true(fabsf(want - got) <= 1e-4F * fabsf(want));
-            }
+        }
+    }
+}
+
+/* Each instruction set has its own way from half to single: all 65,536, through a product by 1. */
+static void
+every_kernel_reads_every_half(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+        const dp_distance *fast = dp_distance_of_isa(DP_METRIC_DOT, DP_ELEM_F16, isas[i]);
+
+        for (uint32_t h = 0; fast != NULL && h < 65536; h++) {
+            uint16_t half = (uint16_t)h;
+            float one = 1.0F;
+            float want = dp_f16_to_f32(half);
+            float got = -fast->one(&one, &half, 1);
+
+            assert_true(isnan(want) ? isnan(got) : got == want);
         }
     }
 }
@@ -348,6 +389,9 @@ code_products_do_not_overflow(void **state)
     }
     for (size_t n = 1; n < 300; n++) {
         assert_int_equal(dp_code_dot_best()(q, c, n), dp_code_dot__scalar(q, c, n));
+#if defined(__x86_64__)
+        assert_int_equal(dp_code_dot__sse(q, c, n), dp_code_dot__scalar(q, c, n));
+#endif
     }
 #if defined(__x86_64__)
     if (dp_isa_best() == DP_ISA_AVX512) {
@@ -359,12 +403,111 @@ code_products_do_not_overflow(void **state)
     free(c);
 }
 
+/* What each processor has of the kernels for rows of bytes. */
+static size_t
+bytes_kernels(dp_code_measure_fn *out)
+{
+    size_t n = 0;
+
+#if defined(__x86_64__)
+    if (dp_distance_of_isa(DP_METRIC_DOT, DP_ELEM_F32, DP_ISA_SSE) != NULL) {
+        out[n++] = dp_bytes_euclid__sse;
+    }
+    if (dp_distance_of_isa(DP_METRIC_DOT, DP_ELEM_F32, DP_ISA_AVX2) != NULL) {
+        out[n++] = dp_bytes_euclid__avx2;
+    }
+#endif
+    out[n++] = dp_bytes_euclid_best();
+    return n;
+}
+
+/* Rows end at the last byte of an allocation, and the distance is exact: the sum of squares itself,
+ * not near it. */
+static void
+check_bytes(dp_code_measure_fn fast, size_t dim, int fill)
+{
+    enum { ROWS = 9 };
+    unsigned char *raw = malloc(ROWS * dim);
+    const unsigned char *rows[ROWS];
+    float *q = malloc(dim * sizeof *q);
+    dp_code_query query = {.codes = aligned_alloc(64, (dim + 63) / 64 * 64)};
+    float got[ROWS];
+
+    assert_true(raw != NULL && q != NULL && query.codes != NULL);
+    for (size_t i = 0; i < ROWS * dim; i++) {
+        raw[i] = fill >= 0 ? (unsigned char)(255 - fill) : (unsigned char)next();
+    }
+    for (size_t r = 0; r < ROWS; r++) {
+        rows[r] = raw + r * dim;
+    }
+    for (size_t i = 0; i < dim; i++) {
+        q[i] = fill >= 0 ? (float)fill : (float)(next() % 256);
+    }
+    assert_true(dp_bytes_query_set(&query, q, dim));
+    for (size_t n = 1; n <= ROWS; n++) {
+        fast(&query, rows + (ROWS - n), n, got);
+        for (size_t r = 0; r < n; r++) {
+            int64_t want = 0;
+
+            for (size_t i = 0; i < dim; i++) {
+                int64_t d = (int64_t)rows[ROWS - n + r][i] - (int64_t)q[i];
+
+                want += d * d;
+            }
+            assert_true(got[r] == (float)want);
+        }
+    }
+    /* A row as a query says the same, and is at no distance from itself. */
+    dp_bytes_query_from_row(&query, rows[0], dim);
+    fast(&query, rows, 1, got);
+    assert_true(got[0] == 0.0F);
+    free(raw);
+    free(q);
+    free(query.codes);
+}
+
+static void
+distances_of_bytes_are_exact(void **state)
+{
+    dp_code_measure_fn fast[4] = {dp_bytes_euclid__scalar};
+    size_t count = 1 + bytes_kernels(fast + 1);
+
+    (void)state;
+    for (size_t k = 0; k < count; k++) {
+        for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++) {
+            check_bytes(fast[k], dims[d], -1);
+            check_bytes(fast[k], dims[d], 0);
+            check_bytes(fast[k], dims[d], 255);
+        }
+        check_bytes(fast[k], DP_BYTES_DIM_MAX, 0);
+        check_bytes(fast[k], DP_BYTES_DIM_MAX, 255);
+    }
+}
+
+/* What is no integer 0..255 is no query of bytes. */
+static void
+other_queries_are_not_of_bytes(void **state)
+{
+    static const float bad[] = {-1.0F, 256.0F, 0.5F, INFINITY, NAN};
+    float x[40] = {0};
+    _Alignas(64) int8_t codes[64];
+    dp_code_query query = {.codes = codes};
+
+    (void)state;
+    assert_true(dp_bytes_query_set(&query, x, 40));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        x[39] = bad[i];
+        assert_false(dp_bytes_query_set(&query, x, 40));
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kernel_agrees_with_the_plain_loop),
         cmocka_unit_test(hostile_values_pass_through),
+        cmocka_unit_test(every_kernel_reads_every_half),
         cmocka_unit_test(every_half_survives_the_way_to_single_and_back),
         cmocka_unit_test(singles_round_to_the_nearest_half),
         cmocka_unit_test(scores_are_qdrants),
@@ -373,6 +516,8 @@ main(void)
         cmocka_unit_test(both_coders_agree),
         cmocka_unit_test(code_distances_agree_with_decoded_vectors),
         cmocka_unit_test(code_products_do_not_overflow),
+        cmocka_unit_test(distances_of_bytes_are_exact),
+        cmocka_unit_test(other_queries_are_not_of_bytes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
