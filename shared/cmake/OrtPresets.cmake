@@ -11,7 +11,8 @@ set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib/orthant")
 
 add_compile_definitions(_GNU_SOURCE)
 add_compile_options(
-  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wvla
+  $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
   -fno-strict-aliasing -fno-omit-frame-pointer -g)
 
 if(ORT_PRESET STREQUAL "release")

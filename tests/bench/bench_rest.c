@@ -449,7 +449,7 @@ main(int argc, char **argv)
     size_t count;
     double seconds;
     l.o = &o;
-    bench_set_load(&l.set, o.data, o.set, o.rows);
+    bench_set_load(&l.set, o.data, o.set, o.rows, NULL);
     if (strcmp(argv[1], "import") == 0) {
         import(&l);
     } else {

@@ -127,7 +127,8 @@ normalise(float *rows, uint32_t count, uint32_t dim)
 }
 
 void
-bench_set_load(bench_set *set, const char *dir, const char *name, uint32_t base_max)
+bench_set_load(bench_set *set, const char *dir, const char *name, uint32_t base_max,
+               const char *metric)
 {
     uint32_t dim, rows;
     bool bytes;
@@ -137,6 +138,13 @@ bench_set_load(bench_set *set, const char *dir, const char *name, uint32_t base_
     if (dim != set->dim) {
         die("base and queries have other dimensions", name);
     }
+    set->file_bytes = set->bytes;
+    if (metric != NULL) {
+        if (strcmp(metric, "l2") != 0 && strcmp(metric, "cos") != 0) {
+            die("not a metric: l2 or cos", metric);
+        }
+        set->bytes = strcmp(metric, "l2") == 0;
+    }
     if (!set->bytes) {
         normalise(set->base, set->base_count, set->dim);
         normalise(set->query, set->query_count, set->dim);
@@ -144,8 +152,8 @@ bench_set_load(bench_set *set, const char *dir, const char *name, uint32_t base_
     if (base_max == 0) {
         set->truth =
             (int32_t *)(void *)read_rows(dir, name, "query.gt.ivecs", 4, 0, &set->truth_k, &rows);
-        if (set->truth == NULL || rows != set->query_count) {
-            die("no ground truth", name);
+        if (set->truth != NULL && (rows != set->query_count || set->truth_k < 10)) {
+            die("the ground truth is of other queries", name);
         }
     }
 }

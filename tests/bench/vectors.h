@@ -10,13 +10,18 @@ typedef struct {
     float *query;   /* query_count rows of dim */
     int32_t *truth; /* query_count rows of truth_k ids, nearest first */
     uint32_t dim, base_count, query_count, truth_k;
-    bool bytes; /* the file holds uint8: the metric is squared Euclid; else cosine */
+    bool file_bytes; /* the file holds uint8 */
+    bool bytes;      /* the metric is squared Euclid, as for files of uint8; else cosine */
 } bench_set;
 
 /* Reads NAME.base, NAME.query and NAME.query.gt from dir; ends the program with a message when
- * something is missing or damaged. At most base_max rows (0 = all): ground truth is then not that
- * of the rows read, and truth is NULL. */
-void bench_set_load(bench_set *set, const char *dir, const char *name, uint32_t base_max);
+ * something is missing or damaged. At most base_max rows (0 = all). truth is NULL when there is no
+ * such file, or it would be that of more rows than were read.
+ *
+ * metric  "l2", "cos" (rows and queries are made unit length), or NULL: as the file's type has it
+ */
+void bench_set_load(bench_set *set, const char *dir, const char *name, uint32_t base_max,
+                    const char *metric);
 void bench_set_free(bench_set *set);
 
 /* Distance between two rows as the set's metric has it; smaller is nearer. */
