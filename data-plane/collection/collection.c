@@ -95,6 +95,8 @@ dp_collection_set_schema(dp_collection *c, dp_schema *schema)
         dp_schema *old = s->schema;
         s->schema = dp_schema_ref(schema);
         pthread_rwlock_unlock(&s->view);
+        dp_points_set_packing(s->points,
+                              dp_shard__packing(schema)); /* no checkpoint is under way */
         pthread_mutex_unlock(&s->maintaining);
         dp_schema_unref(old);
         dp_shard__schedule(s);

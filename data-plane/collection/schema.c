@@ -105,6 +105,22 @@ dp_schema__view(const dp_schema *schema)
     return ort_json_root(schema->doc);
 }
 
+const char *
+dp_schema_payload_codec(const dp_schema *schema, uint32_t *level_out)
+{
+    static const char *const codecs[] = {"none", "lz4", "zstd"};
+    const ort_json v =
+        ort_json_get(ort_json_get(ort_json_root(schema->doc), "params"), "payload_compression");
+    uint64_t level;
+    *level_out = ort_json_u64(ort_json_get(v, "level"), &level) == ORT_OK ? (uint32_t)level : 0;
+    for (size_t i = 0; i < sizeof codecs / sizeof *codecs; i++) {
+        if (ort_json_str_is(ort_json_get(v, "codec"), codecs[i])) {
+            return codecs[i];
+        }
+    }
+    return NULL;
+}
+
 void
 dp_schema_encode(const dp_schema *schema, ort_jw *w)
 {
@@ -288,13 +304,11 @@ static const default_member wal_members[] = {{"wal_capacity_mb", "32"},
                                              {"wal_retain_closed", "1"},
                                              {NULL, NULL}};
 
-static const default_member param_members[] = {{"shard_number", "1"},
-                                               {"sharding_method", NULL},
-                                               {"replication_factor", "1"},
-                                               {"write_consistency_factor", "1"},
-                                               {"read_fan_out_factor", NULL},
-                                               {"on_disk_payload", "true"},
-                                               {NULL, NULL}};
+static const default_member param_members[] = {
+    {"shard_number", "1"},         {"sharding_method", NULL},
+    {"replication_factor", "1"},   {"write_consistency_factor", "1"},
+    {"read_fan_out_factor", NULL}, {"on_disk_payload", "true"},
+    {"payload_compression", NULL}, {NULL, NULL}};
 
 static void
 write_members(ort_jw *w, ort_json set, const default_member *members)

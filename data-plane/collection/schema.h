@@ -80,6 +80,10 @@ ort_json dp_schema_peek_fields(const dp_schema *schema);
 const dp_strict *dp_schema_peek_strict(const dp_schema *schema);
 ort_json dp_schema_peek_strict_config(const dp_schema *schema);
 
+/* How payloads are packed on disk: "none", "lz4", "zstd", or NULL when it was not said; level 0
+ * likewise. */
+const char *dp_schema_payload_codec(const dp_schema *schema, uint32_t *level_out);
+
 uint32_t dp_schema_vector_count(const dp_schema *schema);
 const dp_vector_schema *dp_schema_peek_vector(const dp_schema *schema, uint32_t i);
 

@@ -6,7 +6,7 @@
 
 #include "collection/schema_internal.h"
 
-typedef enum { V_UINT, V_BOOL, V_SHARE, V_TEXT, V_THREADS, V_ANY } value_kind;
+typedef enum { V_UINT, V_BOOL, V_SHARE, V_TEXT, V_THREADS, V_PACKING, V_ANY } value_kind;
 
 /* A member of a settings object. Bounds of 0 are none; a value below `serde_min` does not
  * deserialize at Qdrant (400), one outside min..max breaks a bound (422). */
@@ -44,6 +44,7 @@ static const member param_members[] = {{"shard_number", V_UINT, 0, 0, 1},
                                        {"write_consistency_factor", V_UINT, 0, 0, 1},
                                        {"read_fan_out_factor", V_UINT, 0, 0, 0},
                                        {"on_disk_payload", V_BOOL, 0, 0, 0},
+                                       {"payload_compression", V_PACKING, 0, 0, 0}, /* ours */
                                        {NULL, V_ANY, 0, 0, 0}};
 
 static const member sparse_index_members[] = {{"full_scan_threshold", V_UINT, 0, 0, 0},
@@ -95,6 +96,27 @@ check_uint(writer *s, const member *m, ort_json v)
     return n < m->min || (m->max != 0 && n > m->max) ? out_of_bounds(s, m, n) : ORT_OK;
 }
 
+/* {"codec": "none" | "lz4" | "zstd", "level": 1 .. 22}; lz4 has levels up to 12. */
+static ort_err
+check_packing(writer *s, const member *m, ort_json v)
+{
+    const ort_json codec = ort_json_get(v, "codec"), level = ort_json_get(v, "level");
+    const bool lz4 = ort_json_str_is(codec, "lz4");
+    uint64_t n = 1;
+    if (ort_json_type_of(v) != ORT_JSON_OBJECT ||
+        !(lz4 || ort_json_str_is(codec, "none") || ort_json_str_is(codec, "zstd"))) {
+        return wrong_type(s, m->name, "a codec `none`, `lz4` or `zstd`, and a level");
+    }
+    if (ort_json_count(v) != (ort_json_given(level) ? 2u : 1u)) {
+        return wrong_type(s, m->name, "no members but `codec` and `level`");
+    }
+    if (ort_json_given(level) && ort_json_u64(level, &n) != ORT_OK) {
+        return wrong_type(s, m->name, "a level that is an unsigned integer");
+    }
+    const member bounds = {.name = "payload_compression.level", .min = 1, .max = lz4 ? 12 : 22};
+    return n < bounds.min || n > bounds.max ? out_of_bounds(s, &bounds, n) : ORT_OK;
+}
+
 static ort_err
 check_member(writer *s, const member *m, ort_json v)
 {
@@ -107,6 +129,8 @@ check_member(writer *s, const member *m, ort_json v)
         return ort_json_str_is(v, "auto") ? ORT_OK : check_uint(s, m, v);
     case V_BOOL:
         return ort_json_bool(v, &flag) == ORT_OK ? ORT_OK : wrong_type(s, m->name, "a boolean");
+    case V_PACKING:
+        return check_packing(s, m, v);
     case V_TEXT:
         return ort_json_type_of(v) == ORT_JSON_STRING ? ORT_OK : wrong_type(s, m->name, "a string");
     case V_SHARE:

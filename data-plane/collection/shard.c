@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -23,6 +24,18 @@ column_type(const dp_vector_schema *v)
                                     : DP_COLUMN_U8;
 }
 
+dp_packing
+dp_shard__packing(const dp_schema *schema)
+{
+    uint32_t level;
+    const char *codec = dp_schema_payload_codec(schema, &level);
+    const dp_pack_kind kind = codec == NULL                ? DP_PACK_DEFAULT
+                              : strcmp(codec, "none") == 0 ? DP_PACK_NONE
+                              : strcmp(codec, "lz4") == 0  ? DP_PACK_LZ4
+                                                           : DP_PACK_ZSTD;
+    return (dp_packing){.kind = kind, .level = (int)level};
+}
+
 void
 dp_shard__points_config(const dp_schema *schema, ort_tenant_id tenant, ort_collection_id id,
                         dp_column columns[ORT_VECTORS_PER_POINT_MAX], dp_points_config *out)
@@ -33,8 +46,10 @@ dp_shard__points_config(const dp_schema *schema, ort_tenant_id tenant, ort_colle
         columns[i] = (dp_column){.id = i, .type = column_type(v)};
         columns[i].dim = columns[i].type == DP_COLUMN_BYTES ? 0 : v->size;
     }
-    *out = (dp_points_config){
-        .tenant = tenant, .shard = id, .layout = {.columns = columns, .column_count = count}};
+    *out = (dp_points_config){.tenant = tenant,
+                              .shard = id,
+                              .layout = {.columns = columns, .column_count = count},
+                              .packing = dp_shard__packing(schema)};
 }
 
 static ort_err

@@ -108,6 +108,9 @@ ort_err dp_shard__open(dp_shard **out, int data_dir, int index_dir,
                        const dp_collection_env *env, ort_diag *diag);
 void dp_shard__close(dp_shard *s);
 
+/* How payloads are packed, as the schema says. */
+dp_packing dp_shard__packing(const dp_schema *schema);
+
 /* How a shard of that schema keeps its points; columns is the caller's and *out points into it. */
 void dp_shard__points_config(const dp_schema *schema, ort_tenant_id tenant, ort_collection_id id,
                              dp_column columns[ORT_VECTORS_PER_POINT_MAX], dp_points_config *out);

@@ -272,7 +272,7 @@ write_segment(dp_checkpoint *c, dp_segment_list *old, ort_diag *diag)
         .tenant = p->tenant,
         .shard = p->shard,
         .segment_id = p->next_segment_id,
-        .zstd_level = p->zstd_level,
+        .packing = p->packing,
         .columns = p->layout.columns,
         .column_count = p->layout.count,
         .chunks = c->chunks,

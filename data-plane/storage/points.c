@@ -274,7 +274,7 @@ dp_points__open(dp_points **out, int dir_fd, const dp_points_config *config,
     pthread_mutex_init(&p->mark_mutex, NULL);
     p->tenant = config->tenant;
     p->shard = config->shard;
-    p->zstd_level = config->zstd_level == 0 ? 1 : config->zstd_level;
+    p->packing = config->packing;
     err = dp_io_dup(dir_fd, &p->dir_fd, diag);
     if (err == ORT_OK) {
         err = dp_chunk_layout_init(&p->layout, &config->layout, diag);
@@ -375,6 +375,12 @@ dp_points_open(dp_points **out, int dir_fd, const dp_points_config *config, ort_
         }
     }
     return err;
+}
+
+void
+dp_points_set_packing(dp_points *p, dp_packing packing)
+{
+    p->packing = packing;
 }
 
 void

@@ -63,11 +63,21 @@ typedef struct {
     uint32_t column_count;
 } dp_points_layout;
 
+/* How blocks of payloads and of bytes columns are packed. A block says itself how it was; a change
+ * concerns blocks that are written from then on. */
+typedef enum { DP_PACK_DEFAULT, DP_PACK_NONE, DP_PACK_LZ4, DP_PACK_ZSTD } dp_pack_kind;
+#define DP_PACK_LEVEL_DEFAULT 1
+#define DP_PACK_LEVEL_MAX 22
+typedef struct {
+    dp_pack_kind kind; /* default: zstd */
+    int level;         /* 0: DP_PACK_LEVEL_DEFAULT; more packs better and slower; lz4 ends at 12 */
+} dp_packing;
+
 typedef struct {
     ort_tenant_id tenant;    /* written into every file, checked at open */
     ort_collection_id shard; /* likewise */
     dp_points_layout layout; /* copied */
-    int zstd_level;          /* of payload blocks, 1 .. 22; 0 = the default (1); -1 = store plain */
+    dp_packing packing;      /* {0}: the default */
 } dp_points_config;
 
 /* Opens the points beneath dir_fd (duplicated): what the manifest there names, or none. Maps, reads
@@ -101,6 +111,9 @@ void dp_points_set_slots_max(uint32_t max);
 
 /* What is not checkpointed is in the log. NULL is fine. No reader, no other call may be there. */
 void dp_points_close(dp_points *points);
+
+/* From the next checkpoint on. Not beside one. */
+void dp_points_set_packing(dp_points *points, dp_packing packing);
 
 /* Whether all that was read so far, by anybody, is what the files hold. A page that the disk cannot
  * give is zeros to whoever reads it, and no error: ask after reading and before answering. Costs

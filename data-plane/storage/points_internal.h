@@ -32,7 +32,7 @@ struct dp_points {
     int dir_fd;
     ort_tenant_id tenant;
     ort_collection_id shard;
-    int zstd_level;
+    dp_packing packing;
     dp_chunk_layout layout;
 
     /* Directories over all slots that there can ever be, mapped without memory behind them: a page

@@ -3,15 +3,14 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
 
 #include "base/crc32c.h"
 #include "base/limits.h"
 #include "storage/chunk.h"
+#include "storage/codec.h"
 #include "storage/io.h"
 #include "storage/segment_internal.h"
 
@@ -101,9 +100,11 @@ parse_header(dp_segment *s, ort_diag *diag)
     if (ort_get_u32(h + 84) != ort_crc32c(0, h, 84)) {
         return ort_fail(diag, ORT_ECORRUPT, "the checksum of the header is wrong");
     }
-    if (ort_get_u32(h + 8) != DP_SEGMENT_VERSION) {
-        return ort_fail(diag, ORT_EVERSION, "segment version %" PRIu32 ", this program knows %u",
-                        ort_get_u32(h + 8), DP_SEGMENT_VERSION);
+    s->version = ort_get_u32(h + 8);
+    if (s->version == 0 || s->version > DP_SEGMENT_VERSION) {
+        return ort_fail(diag, ORT_EVERSION,
+                        "segment version %" PRIu32 ", this program knows 1 to %u", s->version,
+                        DP_SEGMENT_VERSION);
     }
     for (size_t i = 88; i < DP_SEGMENT_HEADER_BYTES; i++) {
         if (h[i] != 0) {
@@ -220,12 +221,13 @@ check_stream(const dp_segment *s, const dp_section *ends, ort_diag *diag)
         blocks->bytes / DP_SEGMENT_BLOCK_BYTES > UINT32_MAX) {
         return nonsense(diag, "a stream");
     }
+    const uint32_t codec_last = s->version >= 2 ? DP_CODEC_LAST : DP_CODEC_ZSTD;
     uint64_t packed = 0, unpacked = 0;
     for (uint64_t at = 0; at < blocks->bytes; at += DP_SEGMENT_BLOCK_BYTES) {
         const unsigned char *b = section_bytes(s, blocks) + at;
         const uint32_t raw = ort_get_u32(b + 20), codec = ort_get_u32(b + 28);
         if (ort_get_u64(b) != packed || ort_get_u64(b + 8) != unpacked || raw == 0 ||
-            raw > DP_SEGMENT_RAW_BYTES_MAX || codec > 1 ||
+            raw > DP_SEGMENT_RAW_BYTES_MAX || codec > codec_last ||
             (codec == 0 && raw != ort_get_u32(b + 16)) ||
             ort_get_u32(b + 16) > data->bytes - packed) {
             return nonsense(diag, "a block");
@@ -597,37 +599,6 @@ dp_segment_locate(const dp_segment *s, uint32_t column_id, uint32_t p, dp_segmen
     return ORT_OK;
 }
 
-static pthread_key_t unpacker_key;
-static pthread_once_t unpacker_once = PTHREAD_ONCE_INIT;
-
-static void
-unpacker_free(void *unpacker)
-{
-    ZSTD_freeDCtx(unpacker);
-}
-
-static void
-unpacker_init(void)
-{
-    pthread_key_create(&unpacker_key, unpacker_free);
-}
-
-/* One a thread: making one takes longer than unpacking a block. NULL: no memory. */
-static ZSTD_DCtx *
-unpacker(void)
-{
-    pthread_once(&unpacker_once, unpacker_init);
-    ZSTD_DCtx *mine = pthread_getspecific(unpacker_key);
-    if (mine == NULL) {
-        mine = ZSTD_createDCtx();
-        if (mine != NULL && pthread_setspecific(unpacker_key, mine) != 0) {
-            ZSTD_freeDCtx(mine);
-            mine = NULL;
-        }
-    }
-    return mine;
-}
-
 ort_err
 dp_segment_unpack(const dp_segment *s, uint32_t column_id, uint32_t block, ort_buf *out,
                   ort_diag *diag)
@@ -643,17 +614,14 @@ dp_segment_unpack(const dp_segment *s, uint32_t column_id, uint32_t block, ort_b
     if (to == NULL) {
         return ort_fail(diag, ORT_ENOMEM, "a block of %" PRIu32 " bytes", raw);
     }
-    bool good = ort_crc32c(0, packed, packed_bytes) == ort_get_u32(b + 24);
-    if (good && ort_get_u32(b + 28) == 0) {
-        memcpy(to, packed, raw);
-    } else if (good) {
-        ZSTD_DCtx *mine = unpacker();
-        if (mine == NULL) {
-            return ort_fail(diag, ORT_ENOMEM, "zstd");
-        }
-        good = ZSTD_decompressDCtx(mine, to, raw, packed, packed_bytes) == raw;
+    const ort_err err =
+        ort_crc32c(0, packed, packed_bytes) == ort_get_u32(b + 24)
+            ? dp_codec_unpack((dp_codec)ort_get_u32(b + 28), packed, packed_bytes, to, raw)
+            : ORT_ECORRUPT;
+    if (err == ORT_ENOMEM) {
+        return ort_fail(diag, err, "unpack a block");
     }
-    if (!good) {
+    if (err != ORT_OK) {
         return ort_fail(diag, ORT_ECORRUPT,
                         "segment %016" PRIx64 ": block %" PRIu32 " of column %" PRIu32
                         " is damaged",

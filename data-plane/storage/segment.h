@@ -5,7 +5,7 @@
  * chunk's place in CHUNKS times 4096 plus the slot's low 12 bits.
  *
  *   header    0   8  magic         "ORTSEG\0\1"
- *             8   4  version       1
+ *             8   4  version       2
  *            12   4  section_count
  *            16   8  tenant_id
  *            24   8  shard_id
@@ -31,7 +31,8 @@
  *     7 ENDS(s)         8 * n             where the slot's bytes end in stream s, unpacked
  *     8 BLOCKS(s)      32 * blocks        offset u64 in DATA, start u64 unpacked, packed u32,
  *                                         unpacked u32, crc32c u32 of the packed bytes, codec u32
- *                                         (0 plain, 1 zstd)
+ *                                         (0 plain, 1 zstd; 2 lz4, since
+ *                                         version 2)
  *     9 DATA(s)                           packed blocks, one behind the other
  *     Stream 0 is the payload; stream c + 1 is the bytes column c. In a bytes column each value has
  *     one byte before it, so that an empty value is told from none: 1. A value never crosses
@@ -57,7 +58,7 @@
 #include "base/buf.h"
 #include "storage/points.h"
 
-#define DP_SEGMENT_VERSION 1u
+#define DP_SEGMENT_VERSION 2u
 #define DP_SEGMENT_HEADER_BYTES 4096u
 #define DP_SEGMENT_SECTION_BYTES 40u
 #define DP_SEGMENT_BLOCK_BYTES 32u
@@ -174,7 +175,7 @@ typedef struct {
     ort_tenant_id tenant;
     ort_collection_id shard;
     uint64_t segment_id;
-    int zstd_level;
+    dp_packing packing;
     const dp_column *columns;
     uint32_t column_count;
     const uint32_t *chunks; /* ascending */

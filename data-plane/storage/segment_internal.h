@@ -20,6 +20,7 @@ struct dp_segment {
     ort_watch *watch; /* of the map; NULL: bytes in memory */
 
     uint64_t tenant, shard;
+    uint32_t version;
     dp_segment_ref ref;
     uint32_t slots, chunk_count, last_used, order_count;
     uint32_t section_count, crc_count;

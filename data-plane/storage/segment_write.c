@@ -2,11 +2,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
 
 #include "base/crc32c.h"
 #include "base/id.h"
 #include "storage/chunk.h"
+#include "storage/codec.h"
 #include "storage/io.h"
 #include "storage/segment_internal.h"
 
@@ -264,8 +264,6 @@ write_ids(writer *w)
 typedef struct {
     ort_buf raw, packed, blocks, ends;
     uint64_t packed_total, raw_total;
-    ZSTD_CCtx *zstd;
-    int level;
 } stream;
 
 static void
@@ -276,29 +274,21 @@ close_block(writer *w, stream *st)
     }
     const char *bytes = st->raw.data;
     size_t n = st->raw.len;
-    uint32_t codec = 0;
-    if (st->level > 0) {
-        const size_t bound = ZSTD_compressBound(st->raw.len);
-        ort_buf_clear(&st->packed);
-        char *to = ort_buf_reserve(&st->packed, bound);
-        if (to == NULL) {
-            w->err = ort_fail(w->diag, ORT_ENOMEM, "pack a block");
-            return;
-        }
-        const size_t got =
-            ZSTD_compressCCtx(st->zstd, to, bound, st->raw.data, st->raw.len, st->level);
-        if (!ZSTD_isError(got) && got < st->raw.len) {
-            bytes = to;
-            n = got;
-            codec = 1;
-        }
+    dp_codec codec = DP_CODEC_PLAIN;
+    ort_buf_clear(&st->packed);
+    char *to = ort_buf_reserve(&st->packed, dp_codec_bound(n));
+    if (to == NULL ||
+        dp_codec_pack(w->source->packing, st->raw.data, st->raw.len, to, &n, &codec) != ORT_OK) {
+        w->err = ort_fail(w->diag, ORT_ENOMEM, "pack a block");
+        return;
     }
+    bytes = codec != DP_CODEC_PLAIN ? to : bytes;
     ort_buf_put_u64(&st->blocks, st->packed_total);
     ort_buf_put_u64(&st->blocks, st->raw_total - st->raw.len);
     ort_buf_put_u32(&st->blocks, (uint32_t)n);
     ort_buf_put_u32(&st->blocks, (uint32_t)st->raw.len);
     ort_buf_put_u32(&st->blocks, ort_crc32c(0, bytes, n));
-    ort_buf_put_u32(&st->blocks, codec);
+    ort_buf_put_u32(&st->blocks, (uint32_t)codec);
     put(w, bytes, n);
     st->packed_total += n;
     ort_buf_clear(&st->raw);
@@ -339,11 +329,7 @@ static void
 write_stream(writer *w, uint32_t column)
 {
     const uint32_t id = column == UINT32_MAX ? DP_STREAM_PAYLOAD : w->source->columns[column].id;
-    stream st = {.level = w->source->zstd_level, .zstd = ZSTD_createCCtx()};
-    if (st.zstd == NULL) {
-        w->err = ort_fail(w->diag, ORT_ENOMEM, "zstd");
-        return;
-    }
+    stream st = {0};
     begin(w, DP_SECTION_DATA, id, NULL);
     EACH_SLOT(w, i, s, slot)
     {
@@ -359,7 +345,6 @@ write_stream(writer *w, uint32_t column)
         put(w, st.ends.data, st.ends.len);
         end(w);
     }
-    ZSTD_freeCCtx(st.zstd);
     ort_buf_fini(&st.raw);
     ort_buf_fini(&st.packed);
     ort_buf_fini(&st.blocks);

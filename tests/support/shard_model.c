@@ -181,6 +181,9 @@ shard_model_checkpoint(shard_model *m, bool merge_all, ort_diag *diag)
     const dp_log_mark mark = dp_log_durable(m->log);
     const dp_checkpoint_options options = {.merge_all = merge_all};
     MUST(mark.lsn == m->applied);
+    /* Every way of packing has its turn, and segments of all of them are merged. */
+    dp_points_set_packing(m->points, (dp_packing){.kind = (dp_pack_kind)(mark.lsn % 4),
+                                                  .level = (int)(mark.lsn % 5)});
     ort_err err = dp_points_freeze(m->points, mark, &c, diag);
     if (err == ORT_OK) {
         err = dp_checkpoint_write(c, &options, diag);

@@ -140,6 +140,14 @@ wrong_schemas_are_refused(void **state)
         {"{\"vectors\":{},\"quantization_config\":{\"x\":{}}}", ORT_EFORMAT, "quantization_config"},
         {"{\"vectors\":{},\"optimizers_config\":{\"deleted_threshold\":2}}", ORT_EVALIDATE,
          "deleted_threshold"},
+        {"{\"vectors\":{},\"payload_compression\":{\"codec\":\"gzip\"}}", ORT_EFORMAT, "codec"},
+        {"{\"vectors\":{},\"payload_compression\":{\"level\":1}}", ORT_EFORMAT, "codec"},
+        {"{\"vectors\":{},\"payload_compression\":{\"codec\":\"lz4\",\"x\":1}}", ORT_EFORMAT,
+         "no members but"},
+        {"{\"vectors\":{},\"payload_compression\":{\"codec\":\"lz4\",\"level\":13}}", ORT_EVALIDATE,
+         "must be from 1 to 12"},
+        {"{\"vectors\":{},\"payload_compression\":{\"codec\":\"zstd\",\"level\":23}}",
+         ORT_EVALIDATE, "must be from 1 to 22"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -192,6 +200,31 @@ a_patch_merges_and_leaves_the_old_schema_alone(void **state)
 }
 
 static void
+payload_compression_is_said_and_changed(void **state)
+{
+    uint32_t level;
+    (void)state;
+    dp_schema *schema = create("{\"vectors\":{\"size\":4,\"distance\":\"Dot\"}}");
+    assert_null(dp_schema_payload_codec(schema, &level));
+    dp_schema_unref(schema);
+    schema = through_the_catalog(
+        create("{\"vectors\":{\"size\":4,\"distance\":\"Dot\"},\"on_disk_payload\":false,"
+               "\"payload_compression\":{\"codec\":\"zstd\",\"level\":19}}"));
+    assert_string_equal(dp_schema_payload_codec(schema, &level), "zstd");
+    assert_int_equal(level, 19);
+    assert_config(schema, "\"payload_compression\":{\"codec\":\"zstd\",\"level\":19}");
+    dp_schema *now;
+    ort_json_doc *doc = json("{\"params\":{\"payload_compression\":{\"codec\":\"lz4\"}}}");
+    assert_int_equal(dp_schema_patch(&now, schema, ort_json_root(doc), NULL), ORT_OK);
+    ort_json_free(doc);
+    assert_string_equal(dp_schema_payload_codec(now, &level), "lz4");
+    assert_int_equal(level, 0);
+    assert_config(now, "\"on_disk_payload\":false");
+    dp_schema_unref(now);
+    dp_schema_unref(schema);
+}
+
+static void
 damaged_catalog_texts_are_refused(void **state)
 {
     static const char *wrong[] = {
@@ -234,6 +267,7 @@ main(void)
         cmocka_unit_test(named_dense_and_sparse_vectors),
         cmocka_unit_test(wrong_schemas_are_refused),
         cmocka_unit_test(a_patch_merges_and_leaves_the_old_schema_alone),
+        cmocka_unit_test(payload_compression_is_said_and_changed),
         cmocka_unit_test(damaged_catalog_texts_are_refused),
         cmocka_unit_test(names_follow_one_rule),
     };
