@@ -100,10 +100,11 @@ ORT_NODISCARD ort_err dp_collection_apply_all(dp_collection *c, dp_op *const *op
  * then of query 1, ... `want_payload` makes views carry it. Exact dense searches of one batch over
  * one vector are computed together.
  *
- * ORT_EINVAL     "Wrong input": dimension, unknown vector name, kind of vector; threshold without
- *                query
+ * ORT_EINVAL     "Wrong input": dimension, unknown vector name, kind of vector
+ * ORT_EBADREQ    threshold without query
  * ORT_EVALIDATE  a bound: limit 0, hnsw_ef 0
- * ORT_ENOTFOUND  DP_QUERY_ID of a point that is not there: "No point with id N found"
+ * ORT_ENOTFOUND  DP_QUERY_ID of a point that is not there: "No point with id N found", or has not
+ *                the vector
  * ORT_EIO, ORT_ENOMEM; fn may have been called by then */
 ORT_NODISCARD ort_err dp_collection_query(dp_collection *c, const dp_query *queries, size_t count,
                                           bool want_payload, dp_point_fn fn, void *ctx,

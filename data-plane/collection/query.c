@@ -11,6 +11,8 @@
 
 #include "collection/allowed_internal.h"
 #include "collection/match_internal.h"
+#include "collection/measure_internal.h"
+#include "collection/order_internal.h"
 #include "collection/query_internal.h"
 #include "collection/vector_internal.h"
 #include "collection/view_internal.h"
@@ -61,89 +63,39 @@ find_column(search *q)
     return ORT_OK;
 }
 
-/* A query's rows in memory of their own, unit length for Cosine. */
 static ort_err
-own_rows(search *q, const float *values, uint32_t rows)
+take_vector(search *q, const dp_vector *v)
 {
-    const size_t n = (size_t)q->schema->size * rows;
-    q->own = malloc(n * sizeof *q->own);
-    if (q->own == NULL) {
-        return no_memory(q->diag);
-    }
-    memcpy(q->own, values, n * sizeof *q->own);
-    for (uint32_t i = 0; i < rows && q->schema->metric == DP_METRIC_COSINE; i++) {
-        dp_vector__normalize(q->own + (size_t)i * q->schema->size, q->schema->size);
-    }
-    q->vector.values = q->own;
-    q->vector.count = q->schema->size;
-    q->vector.rows = rows;
-    q->vector.kind = q->schema->multi ? DP_VECTOR_MULTI : DP_VECTOR_DENSE;
-    return ORT_OK;
-}
-
-static ort_err
-check_vector(search *q)
-{
-    const dp_vector *v = &q->ask->vector;
-    if (q->schema->sparse != (v->kind == DP_VECTOR_SPARSE) || v->kind == DP_VECTOR_NONE ||
-        (v->kind == DP_VECTOR_MULTI && !q->schema->multi)) {
-        return ort_fail(q->diag, ORT_EINVAL,
-                        "Conversion between multi and regular vectors failed: vector `%s` holds %s "
-                        "vectors",
-                        q->schema->name,
-                        q->schema->sparse  ? "sparse"
-                        : q->schema->multi ? "multi"
-                                           : "dense");
-    }
-    q->vector = *v;
-    if (q->schema->sparse) {
-        return ORT_OK;
-    }
-    if (v->count != q->schema->size) {
-        return ort_fail(q->diag, ORT_EINVAL, "Vector dimension error: expected dim: %u, got %u",
-                        q->schema->size, v->count);
-    }
-    return own_rows(q, v->values, v->kind == DP_VECTOR_MULTI ? v->rows : 1);
+    return dp_measure__prepare(q->schema, v, &q->vector, &q->own, q->diag);
 }
 
 static ort_err
 copy_stored(search *q, uint32_t slot)
 {
     const void *data;
-    size_t len;
-    if (!q->schema->sparse && !q->schema->multi) {
-        float *row = malloc(q->schema->size * sizeof *row);
-        if (row == NULL) {
-            return no_memory(q->diag);
+    size_t len = q->schema->size;
+    ort_err err = ORT_OK;
+    if (q->schema->sparse || q->schema->multi) {
+        err = dp_points_bytes(q->reader, q->column, slot, &data, &len, q->diag);
+        if (err != ORT_OK) {
+            return err;
         }
-        dp_vector__expand(q->schema->elem, dp_points_row(q->reader, q->column, slot),
-                          q->schema->size, row);
-        const ort_err err = own_rows(q, row, 1);
-        free(row);
-        return err;
     }
-    const ort_err err = dp_points_bytes(q->reader, q->column, slot, &data, &len, q->diag);
-    if (err != ORT_OK) {
-        return err;
-    }
-    q->own = malloc(len * sizeof *q->own + 1); /* enough for bytes expanded to floats */
-    if (q->own == NULL) {
+    float *room = malloc(len * sizeof *room + 1); /* enough for bytes expanded to floats */
+    if (room == NULL) {
         return no_memory(q->diag);
     }
-    q->vector = (dp_vector){.values = q->own, .rows = 1, .kind = DP_VECTOR_SPARSE};
-    if (q->schema->sparse) {
-        memcpy(q->own, data, len);
-        q->vector.count = (uint32_t)(len / 8);
-        q->vector.indices = (const uint32_t *)(const void *)q->own;
-        q->vector.values = q->own + q->vector.count;
-    } else {
-        const size_t floats = len / dp_elem_bytes(q->schema->elem);
-        dp_vector__expand(q->schema->elem, data, floats, q->own);
-        q->vector.kind = DP_VECTOR_MULTI;
-        q->vector.count = q->schema->size;
-        q->vector.rows = (uint32_t)(floats / q->schema->size);
+    if (q->schema->sparse || q->schema->multi) {
+        dp_vector__open(q->schema, data, len, room, &q->vector);
+        q->own = room;
+        return ORT_OK;
     }
-    return ORT_OK;
+    dp_vector__expand(q->schema->elem, dp_points_row(q->reader, q->column, slot), len, room);
+    const dp_vector row = {
+        .kind = DP_VECTOR_DENSE, .values = room, .count = q->schema->size, .rows = 1};
+    err = take_vector(q, &row);
+    free(room);
+    return err;
 }
 
 static ort_err
@@ -160,7 +112,7 @@ take_stored(search *q)
         return err;
     }
     if (!dp_points_has(q->reader, q->column, slot)) {
-        return ort_fail(q->diag, ORT_EINVAL, "Vector with name %s for point %s not found",
+        return ort_fail(q->diag, ORT_ENOTFOUND, "Vector with name \"%s\" for point %s not found",
                         q->schema->name, text);
     }
     q->skip = slot;
@@ -181,6 +133,27 @@ wanted(const dp_shard *s, const dp_query *ask)
     return (uint32_t)(k < most ? k : most);
 }
 
+/* Whether the query compares vectors. */
+static bool
+compares(const dp_query *ask)
+{
+    return ask->kind == DP_QUERY_NEAREST || ask->kind == DP_QUERY_ID ||
+           ask->kind == DP_QUERY_EXAMPLES;
+}
+
+static ort_err
+check_threshold(const search *q)
+{
+    if (!q->ask->has_threshold || q->ask->kind == DP_QUERY_SAMPLE) {
+        return ORT_OK;
+    }
+    return ort_fail(q->diag, ORT_EBADREQ,
+                    q->ask->kind == DP_QUERY_ORDER
+                        ? "Can't use score_threshold with an order_by query."
+                        : "A query is needed to use the score_threshold. Can't have "
+                          "score_threshold without defining a query.");
+}
+
 static ort_err
 prepare(search *q)
 {
@@ -189,17 +162,14 @@ prepare(search *q)
         return ORT_EVALIDATE;
     }
     q->skip = DP_SLOT_NONE;
-    if (q->ask->kind == DP_QUERY_NONE) {
-        return q->ask->has_threshold
-                   ? ort_fail(q->diag, ORT_EBADREQ,
-                              "A query is needed to use the score_threshold. Specify `query`")
-                   : ORT_OK;
+    q->k = wanted(q->s, q->ask);
+    if (!compares(q->ask)) {
+        return check_threshold(q);
     }
     ort_err err = find_column(q);
-    if (err == ORT_OK) {
-        err = q->ask->kind == DP_QUERY_ID ? take_stored(q) : check_vector(q);
+    if (err == ORT_OK && q->ask->kind != DP_QUERY_EXAMPLES) {
+        err = q->ask->kind == DP_QUERY_ID ? take_stored(q) : take_vector(q, &q->ask->vector);
     }
-    q->k = wanted(q->s, q->ask);
     if (q->skip != DP_SLOT_NONE && q->k < ORT_TOP_K_MAX) {
         q->k++;
     }
@@ -232,6 +202,17 @@ matcher_of(const search *q)
                         .diag = q->diag};
 }
 
+/* Whatever vectors they have. */
+static dp_matcher
+matcher_of_points(const search *q)
+{
+    return (dp_matcher){.reader = q->reader,
+                        .schema = q->s->schema,
+                        .filter = q->ask->filter,
+                        .column = -1,
+                        .diag = q->diag};
+}
+
 static dp_slot_filter
 slot_filter_of(const search *q, dp_matcher *m)
 {
@@ -244,28 +225,77 @@ slot_filter_of(const search *q, dp_matcher *m)
     return filter;
 }
 
-/* The k nearest of these slots. */
+/* Keeps the k nearest of slots whose distances are known. */
 static ort_err
-measure(search *q, const uint32_t *slots, size_t count)
+keep_nearest(search *q, const uint32_t *slots, const float *distances, size_t count)
 {
-    float *distances = malloc((count + 1) * sizeof *distances);
     dp_hit *all = malloc((count + 1) * sizeof *all);
-    if (distances == NULL || all == NULL) {
-        free(distances);
-        free(all);
+    if (all == NULL) {
         return no_memory(q->diag);
     }
-    dp_flat_measure(&q->s->derived[q->column].rows, q->schema->metric, q->vector.values, slots,
-                    count, distances);
     for (size_t i = 0; i < count; i++) {
         all[i] = (dp_hit){.slot = slots[i], .distance = distances[i]};
     }
     qsort(all, count, sizeof *all, dp_hit_compare);
     q->count = count < q->k ? count : q->k;
     memcpy(q->hits, all, q->count * sizeof *all);
-    free(distances);
     free(all);
     return ORT_OK;
+}
+
+/* The k nearest of these slots, which all have the vector. */
+static ort_err
+measure(search *q, const uint32_t *slots, size_t count)
+{
+    float *distances = malloc((count + 1) * sizeof *distances);
+    if (distances == NULL) {
+        return no_memory(q->diag);
+    }
+    ort_err err = ORT_OK;
+    if (q->ask->kind == DP_QUERY_EXAMPLES) {
+        err = dp_examples__score(q->s, q->reader, q->column, q->ask->examples, slots, count,
+                                 distances, q->diag);
+        for (size_t i = 0; err == ORT_OK && i < count; i++) {
+            distances[i] = -distances[i];
+        }
+    } else {
+        err = dp_measure__slots(q->s, q->reader, q->column, &q->vector, slots, count, distances,
+                                q->diag);
+    }
+    if (err == ORT_OK) {
+        err = keep_nearest(q, slots, distances, count);
+    }
+    free(distances);
+    return err;
+}
+
+/* The live slots that match, in memory for the caller to free(). A filter's verdicts are taken from
+ * what is remembered of it, unless it names ids. */
+static ort_err
+candidates(dp_shard *s, dp_matcher *m, uint32_t **slots, size_t *count)
+{
+    const ort_point_id *ids;
+    size_t id_count;
+    dp_allowed *allowed;
+    *slots = NULL;
+    *count = 0;
+    if (dp_filter_is_empty(m->filter) || dp_filter_peek_ids(m->filter, &ids, &id_count)) {
+        return dp_matcher__collect(m, slots, count);
+    }
+    const ort_err err = dp_allowed__get(&allowed, s->allowed, m);
+    if (err != ORT_OK) {
+        return err;
+    }
+    const size_t most = (size_t)dp_allowed__count(allowed, s->points);
+    *slots = malloc((most + 1) * sizeof **slots);
+    const size_t n = *slots != NULL ? dp_allowed__list(allowed, s->points, *slots, most) : 0;
+    dp_allowed__unref(allowed);
+    for (size_t i = 0; i < n; i++) {
+        if (m->column < 0 || dp_points_has(m->reader, (uint32_t)m->column, (*slots)[i])) {
+            (*slots)[(*count)++] = (*slots)[i];
+        }
+    }
+    return *slots != NULL ? ORT_OK : no_memory(m->diag);
 }
 
 static ort_err
@@ -274,7 +304,7 @@ measure_matches(search *q, dp_matcher *m)
     uint32_t *slots;
     size_t count;
     m->column = (int)q->column;
-    ort_err err = dp_matcher__collect(m, &slots, &count);
+    ort_err err = candidates(q->s, m, &slots, &count);
     if (err == ORT_OK) {
         err = measure(q, slots, count);
     }
@@ -426,76 +456,95 @@ find_sparse(search *q)
     return err != ORT_OK ? err : m.err;
 }
 
-/* --- multivectors: max_sim, by a scan -----------------------------------------------------------
- */
+/* --- several examples ---------------------------------------------------------------------------
+ *
+ * Every match is scored while that is quick. Beyond, the points around each example that attracts
+ * are gathered by walks, and those are scored: what scores best lies near one of them. */
 
-/* Sum over the query's rows of the distance to the nearest row of the point. */
-static ort_err
-max_sim(search *q, uint32_t slot, float *row, float *out)
+#define SCORED_FLOATS_MAX (UINT64_C(1) << 27) /* read for one query: about 0.1 s from memory */
+#define GATHER_MIN 256u                       /* around each example */
+#define GATHER_WALKS_MAX 64u
+
+static bool
+scan_is_quick(const search *q, size_t matches)
 {
-    const dp_distance *kernel = dp_distance_of(q->schema->metric, DP_ELEM_F32);
-    const size_t dim = q->schema->size, bytes = dim * dp_elem_bytes(q->schema->elem);
-    const void *data;
-    size_t len;
-    const ort_err err = dp_points_bytes(q->reader, q->column, slot, &data, &len, q->diag);
-    if (err != ORT_OK) {
-        return err;
-    }
-    float sum = 0;
-    for (uint32_t i = 0; i < q->vector.rows; i++) {
-        float best = 0;
-        for (size_t at = 0; at + bytes <= len; at += bytes) {
-            dp_vector__expand(q->schema->elem, (const char *)data + at, dim, row);
-            float d = kernel->one(q->vector.values + (size_t)i * dim, row, dim);
-            d = q->schema->metric == DP_METRIC_EUCLID ? dp_metric_score(DP_METRIC_EUCLID, d) : d;
-            best = at == 0 || d < best ? d : best;
-        }
-        sum += best;
-    }
-    *out = sum;
-    return ORT_OK;
+    const dp_examples *ex = q->ask->examples;
+    const uint64_t vectors = (uint64_t)ex->positive_count + ex->negative_count + 1;
+    return matches * vectors * q->schema->size <= SCORED_FLOATS_MAX;
 }
 
-static void
-keep_hit(search *q, dp_hit hit)
+/* Adds the slots around one example; `seen` has a bit for each slot. */
+static ort_err
+gather_around(search *q, const dp_vector *example, uint64_t *seen, uint32_t *slots, size_t *count)
 {
-    size_t at = q->count;
-    if (at == q->k) {
-        if (!dp_hit_nearer(hit, q->hits[at - 1])) {
-            return;
+    dp_query ask = *q->ask;
+    ask.kind = DP_QUERY_NEAREST;
+    search around = *q;
+    around.ask = &ask;
+    around.own = NULL;
+    around.k = q->k < GATHER_MIN ? GATHER_MIN : q->k;
+    around.hits = malloc(((size_t)around.k + 1) * sizeof *around.hits);
+    ort_err err = around.hits != NULL ? take_vector(&around, example) : no_memory(q->diag);
+    if (err == ORT_OK) {
+        err = find_dense(&around);
+    }
+    for (size_t i = 0; err == ORT_OK && i < around.count; i++) {
+        const uint32_t slot = around.hits[i].slot;
+        if ((seen[slot / 64] >> (slot % 64) & 1) == 0) {
+            seen[slot / 64] |= UINT64_C(1) << (slot % 64);
+            slots[(*count)++] = slot;
         }
-        at--;
-    } else {
-        q->count++;
     }
-    for (; at > 0 && dp_hit_nearer(hit, q->hits[at - 1]); at--) {
-        q->hits[at] = q->hits[at - 1];
-    }
-    q->hits[at] = hit;
+    free(around.own);
+    free(around.hits);
+    return err;
 }
 
 static ort_err
-find_multi(search *q)
+find_gathered(search *q)
 {
+    const dp_examples *ex = q->ask->examples;
+    const uint32_t walks =
+        ex->positive_count < GATHER_WALKS_MAX ? ex->positive_count : GATHER_WALKS_MAX;
+    const size_t each = q->k < GATHER_MIN ? GATHER_MIN : q->k;
+    uint64_t *seen = calloc((size_t)dp_points_slot_end(q->s->points) / 64 + 1, sizeof *seen);
+    uint32_t *slots = malloc((each * ((size_t)walks + 1) + 1) * sizeof *slots);
+    size_t count = 0;
+    ort_err err = seen != NULL && slots != NULL ? ORT_OK : no_memory(q->diag);
+    if (err == ORT_OK && ex->target != NULL) {
+        err = gather_around(q, ex->target, seen, slots, &count);
+    }
+    for (uint32_t i = 0; err == ORT_OK && i < walks; i++) {
+        err = gather_around(q, &ex->positive[i], seen, slots, &count);
+    }
+    if (err == ORT_OK) {
+        err = measure(q, slots, count);
+    }
+    free(seen);
+    free(slots);
+    return err;
+}
+
+static ort_err
+find_by_examples(search *q)
+{
+    const dp_examples *ex = q->ask->examples;
+    const bool attracted = ex->target != NULL || ex->positive_count > 0;
+    const bool walks = !q->schema->sparse && !q->schema->multi && attracted && !q->ask->exact &&
+                       q->s->derived[q->column].graph != NULL;
     dp_matcher m = matcher_of(q);
     m.column = (int)q->column;
-    uint32_t *slots = NULL;
-    size_t count = 0;
-    float *row = malloc(q->schema->size * sizeof *row);
-    ort_err err = row != NULL ? dp_matcher__collect(&m, &slots, &count) : no_memory(q->diag);
-    if (err != ORT_OK) {
-        free(row);
-        return err;
+    uint32_t *slots;
+    size_t count;
+    if (walks && dp_filter_is_empty(m.filter) &&
+        !scan_is_quick(q, (size_t)q->s->derived[q->column].live_count)) {
+        return find_gathered(q);
     }
-    for (size_t i = 0; err == ORT_OK && i < count; i++) {
-        dp_hit hit = {.slot = slots[i]};
-        err = max_sim(q, slots[i], row, &hit.distance);
-        if (err == ORT_OK) {
-            keep_hit(q, hit);
-        }
+    ort_err err = candidates(q->s, &m, &slots, &count);
+    if (err == ORT_OK) {
+        err = walks && !scan_is_quick(q, count) ? find_gathered(q) : measure(q, slots, count);
     }
     free(slots);
-    free(row);
     return err;
 }
 
@@ -510,7 +559,14 @@ find(search *q)
     if (q->k == 0) {
         return ORT_OK;
     }
-    return q->schema->sparse ? find_sparse(q) : q->schema->multi ? find_multi(q) : find_dense(q);
+    if (q->ask->kind == DP_QUERY_EXAMPLES) {
+        return find_by_examples(q);
+    }
+    if (q->schema->multi) { /* max_sim, by a scan */
+        dp_matcher m = matcher_of(q);
+        return measure_matches(q, &m);
+    }
+    return q->schema->sparse ? find_sparse(q) : find_dense(q);
 }
 
 /* --- several exact searches at once -------------------------------------------------------------
@@ -585,13 +641,8 @@ find_by_product(search *list, size_t n, uint32_t k)
 static float
 score_of(const search *q, dp_hit hit)
 {
-    if (q->schema->sparse) {
-        return -hit.distance;
-    }
-    if (q->schema->multi) {
-        return dp_metric_larger_is_better(q->schema->metric) ? -hit.distance : hit.distance;
-    }
-    return dp_metric_score(q->schema->metric, hit.distance);
+    return q->ask->kind == DP_QUERY_EXAMPLES ? -hit.distance
+                                             : dp_vector_score(q->schema, hit.distance);
 }
 
 static bool
@@ -600,7 +651,8 @@ is_good_enough(const search *q, float score)
     if (!q->ask->has_threshold) {
         return true;
     }
-    const bool larger = q->schema->sparse || dp_metric_larger_is_better(q->schema->metric);
+    const bool larger = q->ask->kind == DP_QUERY_EXAMPLES || q->schema->sparse ||
+                        dp_metric_larger_is_better(q->schema->metric);
     return larger ? score >= q->ask->score_threshold : score <= q->ask->score_threshold;
 }
 
@@ -655,6 +707,66 @@ show_list(const search *q, dp_viewer *viewer, size_t index)
                           q->diag);
 }
 
+/* By a payload field. */
+static ort_err
+show_ordered(const search *q, dp_viewer *viewer, size_t index)
+{
+    dp_matcher m = matcher_of_points(q);
+    uint32_t *slots;
+    size_t count, n = 0;
+    dp_ordered *list = NULL;
+    ort_err err = candidates(q->s, &m, &slots, &count);
+    if (err == ORT_OK) { /* a point may be there for each of its values */
+        const uint64_t most = ORT_TOP_K_MAX;
+        const uint64_t k = q->ask->limit >= most || q->ask->offset >= most
+                               ? most
+                               : q->ask->limit + q->ask->offset;
+        err = dp_order__find(q->reader, q->ask->order, slots, count,
+                             (size_t)(k < most ? k : most), &list, &n, q->diag);
+    }
+    for (uint64_t i = q->ask->offset; err == ORT_OK && i < n && i - q->ask->offset < q->ask->limit;
+         i++) {
+        viewer->order = &list[i].value;
+        err = dp_viewer__show(viewer, index, list[i].slot, 1);
+    }
+    viewer->order = NULL;
+    free(list);
+    free(slots);
+    return err;
+}
+
+/* At random; an offset means nothing there. */
+static ort_err
+show_sample(const search *q, dp_viewer *viewer, size_t index)
+{
+    dp_matcher m = matcher_of_points(q);
+    uint32_t *slots;
+    size_t count;
+    ort_err err = candidates(q->s, &m, &slots, &count);
+    const uint64_t limit = q->ask->limit < ORT_TOP_K_MAX ? q->ask->limit : ORT_TOP_K_MAX;
+    const size_t n = err != ORT_OK ? 0 : limit < count ? (size_t)limit : count;
+    dp_order__shuffle(slots, count, n);
+    for (size_t i = 0; err == ORT_OK && i < n; i++) {
+        err = dp_viewer__show(viewer, index, slots[i], 1);
+    }
+    free(slots);
+    return err;
+}
+
+/* Answers that need no vectors. */
+static ort_err
+show_uncompared(const search *q, dp_viewer *viewer, size_t index)
+{
+    switch (q->ask->kind) {
+    case DP_QUERY_ORDER:
+        return show_ordered(q, viewer, index);
+    case DP_QUERY_SAMPLE:
+        return show_sample(q, viewer, index);
+    default:
+        return show_list(q, viewer, index);
+    }
+}
+
 static ort_err
 answer_all(search *list, size_t count, dp_viewer *viewer)
 {
@@ -664,16 +776,20 @@ answer_all(search *list, size_t count, dp_viewer *viewer)
     }
     for (size_t i = 0; err == ORT_OK && i < count;) {
         uint32_t k;
-        size_t n = list[i].ask->kind == DP_QUERY_NONE ? 0 : product_run(&list[i], count - i, &k);
+        if (!compares(list[i].ask)) {
+            err = show_uncompared(&list[i], viewer, i);
+            i++;
+            continue;
+        }
+        size_t n = product_run(&list[i], count - i, &k);
         if (n > 0) {
             err = find_by_product(&list[i], n, k);
         } else {
             n = 1;
-            err = list[i].ask->kind == DP_QUERY_NONE ? ORT_OK : find(&list[i]);
+            err = find(&list[i]);
         }
         for (size_t end = i + n; err == ORT_OK && i < end; i++) {
-            err = list[i].ask->kind == DP_QUERY_NONE ? show_list(&list[i], viewer, i)
-                                                     : show_hits(&list[i], viewer, i);
+            err = show_hits(&list[i], viewer, i);
         }
     }
     return err;

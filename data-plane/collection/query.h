@@ -29,22 +29,75 @@ void dp_vector_fini(dp_vector *vector);
 void dp_vector_write(ort_jw *w, const dp_vector *vector);
 
 typedef enum {
-    DP_QUERY_NONE,    /* no query: the filter's points in id order */
-    DP_QUERY_NEAREST, /* by `vector` */
-    DP_QUERY_ID,      /* by the stored vector of point `id`, which is left out of the answer */
+    DP_QUERY_NONE,     /* no query: the filter's points in id order */
+    DP_QUERY_NEAREST,  /* by `vector` */
+    DP_QUERY_ID,       /* by the stored vector of point `id`, which is left out of the answer */
+    DP_QUERY_EXAMPLES, /* by what several vectors say together: `examples` */
+    DP_QUERY_ORDER,    /* by a payload field: `order` */
+    DP_QUERY_SAMPLE,   /* any points, at random */
 } dp_query_kind;
+
+/* How several examples make one score; larger is better, whatever the metric. s(x) is the likeness
+ * of a point to x as Qdrant computes with it: the dot product, or the negative distance (squared
+ * for Euclid); f(x) = x/(1+|x|). */
+typedef enum {
+    DP_EXAMPLES_BEST, /* best_score: (f(p)+1)/2 of the likest positive, negated for the likest
+                         negative where that is likelier */
+    DP_EXAMPLES_SUM,  /* sum_scores: sum of s(positive) - sum of s(negative) */
+    DP_EXAMPLES_DISCOVER, /* one for each pair on whose positive side the point is, less one for
+                             each other, + (f(s(target))+1)/2 */
+    DP_EXAMPLES_CONTEXT,  /* sum over the pairs of f(min(s(positive) - s(negative) - epsilon, 0)) */
+    DP_EXAMPLES_FEEDBACK, /* a * s(target) + sum over the pairs of weight * (s(pos) - s(neg)) */
+} dp_examples_kind;
+
+#define DP_EXAMPLES_MAX 1024u
+
+/* Borrowed for the call, as the vectors are. */
+typedef struct {
+    dp_examples_kind kind;
+    float a;                   /* FEEDBACK */
+    const dp_vector *target;   /* DISCOVER, FEEDBACK */
+    const dp_vector *positive; /* of pairs: pair i is positive[i] and negative[i] */
+    const dp_vector *negative;
+    const float *weights; /* FEEDBACK, of pairs */
+    uint32_t positive_count, negative_count;
+} dp_examples;
+
+/* The values of a field by which points are ordered: integers and floats by size, datetimes by
+ * time, uuids by their bytes. Values of other types do not count. */
+typedef enum { DP_ORDER_INTEGER, DP_ORDER_FLOAT, DP_ORDER_DATETIME, DP_ORDER_UUID } dp_order_kind;
+
+/* A value of such a field. INTEGER and DATETIME (microseconds) stand in `integer`. */
+typedef struct {
+    dp_order_kind kind;
+    double real;
+    int64_t integer;
+    ort_point_id uuid;
+} dp_order_value;
+
+/* A point is answered once for each different value it has. Equal values: by id, in the same
+ * direction. */
+typedef struct {
+    dp_order_kind kind;
+    const dp_path *path; /* arrays that it leads to count by their elements */
+    bool descending;
+    bool has_from;       /* only values from here on, inclusive */
+    dp_order_value from; /* of the field's kind; `real` counts for INTEGER when its kind is FLOAT */
+} dp_order;
 
 /* One search. Everything in it is borrowed for the call. */
 typedef struct {
     dp_query_kind kind;
     dp_vector vector;        /* NEAREST */
     ort_point_id id;         /* ID */
+    const dp_examples *examples; /* EXAMPLES */
+    const dp_order *order;   /* ORDER */
     const char *using_name;  /* which vector; NULL = "" */
     const dp_filter *filter; /* NULL = all */
     uint64_t limit,
         offset; /* any value: what exceeds ORT_TOP_K_MAX in sum is cut, never allocated */
     bool has_threshold;
-    float score_threshold; /* keeps >= for similarities, <= for distances */
+    float score_threshold; /* keeps >= for similarities and EXAMPLES, <= for distances */
     uint32_t hnsw_ef;      /* 0 = the default */
     bool exact;            /* scan, whatever the graph would say */
     bool indexed_only;
@@ -55,6 +108,7 @@ typedef struct {
     ort_point_id id;
     uint64_t version;    /* LSN of the operation that last changed it */
     float score;         /* where nothing was compared: 1 in a query, 0 in a listing */
+    const dp_order_value *order; /* in an answer by order: what put the point here; else NULL */
     const char *payload; /* compact JSON object text; NULL unless asked for */
     size_t payload_len;
     void *opaque; /* for dp_point_vector() */
@@ -64,6 +118,15 @@ typedef struct {
  * view's own and is overwritten by the next call for the same point's vector i.
  * ORT_ENOTFOUND: the point has none. ORT_ENOMEM. */
 ORT_NODISCARD ort_err dp_point_vector(const dp_point_view *view, uint32_t i, dp_vector *out);
+
+/* Whether the point has vector i of the schema. */
+bool dp_point_has_vector(const dp_point_view *view, uint32_t i);
+
+/* How far two vectors of one column are from each other, smaller is nearer; dp_metric_score() of it
+ * is the score (for sparse ones: its negative). Both as points hold them or unit length for Cosine.
+ * Thread-safe. */
+float dp_vector_distance(const dp_vector_schema *schema, const dp_vector *a, const dp_vector *b);
+float dp_vector_score(const dp_vector_schema *schema, float distance);
 
 /* Which vectors an answer shows, by column. */
 typedef struct {

@@ -72,6 +72,28 @@ dp_vector__expand(dp_elem elem, const void *stored, size_t n, float *out)
     }
 }
 
+void
+dp_vector__open(const dp_vector_schema *schema, const void *data, size_t len, void *room,
+                dp_vector *out)
+{
+    if (schema->sparse) {
+        const uint32_t count = (uint32_t)(len / 8);
+        memcpy(room, data, len);
+        *out = (dp_vector){.kind = DP_VECTOR_SPARSE,
+                           .indices = room,
+                           .values = (const float *)room + count,
+                           .count = count,
+                           .rows = 1};
+        return;
+    }
+    const size_t floats = len / dp_elem_bytes(schema->elem);
+    dp_vector__expand(schema->elem, data, floats, room);
+    *out = (dp_vector){.kind = DP_VECTOR_MULTI,
+                       .values = room,
+                       .count = schema->size,
+                       .rows = (uint32_t)(floats / schema->size)};
+}
+
 bool
 dp_vector__is_inference(ort_json v)
 {

@@ -16,6 +16,12 @@ void dp_vector__normalize(float *row, size_t n);
 /* The floats of a stored row. */
 void dp_vector__expand(dp_elem elem, const void *stored, size_t n, float *out);
 
+/* A vector that is kept as bytes (sparse, or several rows), out of them.
+ *
+ * room  four bytes for each byte of `data`, aligned for floats; *out borrows from it */
+void dp_vector__open(const dp_vector_schema *schema, const void *data, size_t len, void *room,
+                     dp_vector *out);
+
 /* {text, model} and its kin: something the server would have to compute a vector from. */
 bool dp_vector__is_inference(ort_json v);
 #endif /* DP_VECTOR_INTERNAL_H */

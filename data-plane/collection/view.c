@@ -11,6 +11,7 @@ dp_viewer__show(dp_viewer *v, size_t query, uint32_t slot, float score)
     dp_point_view view = {.id = dp_points_id(v->reader, slot),
                           .version = dp_points_version(v->reader, slot),
                           .score = score,
+                          .order = v->order,
                           .opaque = v};
     v->slot = slot;
     if (v->want_payload) {
@@ -59,31 +60,19 @@ read_bytes(dp_viewer *v, const dp_vector_schema *schema, uint32_t i, dp_vector *
     if (err != ORT_OK) {
         return err;
     }
-    if (schema->sparse) {
-        uint32_t *copy = scratch(v, i, len + 1);
-        if (copy == NULL) {
-            return ORT_ENOMEM;
-        }
-        memcpy(copy, data, len);
-        const uint32_t count = (uint32_t)(len / 8);
-        *out = (dp_vector){.kind = DP_VECTOR_SPARSE,
-                           .indices = copy,
-                           .values = (const float *)(const void *)(copy + count),
-                           .count = count,
-                           .rows = 1};
-        return ORT_OK;
-    }
-    const size_t floats = len / dp_elem_bytes(schema->elem);
-    float *rows = scratch(v, i, floats * sizeof *rows + 1);
-    if (rows == NULL) {
+    void *room = scratch(v, i, len * sizeof(float) + 1);
+    if (room == NULL) {
         return ORT_ENOMEM;
     }
-    dp_vector__expand(schema->elem, data, floats, rows);
-    *out = (dp_vector){.kind = DP_VECTOR_MULTI,
-                       .values = rows,
-                       .count = schema->size,
-                       .rows = (uint32_t)(floats / schema->size)};
+    dp_vector__open(schema, data, len, room, out);
     return ORT_OK;
+}
+
+bool
+dp_point_has_vector(const dp_point_view *view, uint32_t i)
+{
+    const dp_viewer *v = view->opaque;
+    return dp_points_has(v->reader, i, v->slot);
 }
 
 ort_err

@@ -12,7 +12,8 @@ typedef struct {
     dp_point_fn fn;
     void *ctx;
     ort_diag *diag;
-    uint32_t slot; /* being shown */
+    const dp_order_value *order; /* of the next point shown, in an answer by order */
+    uint32_t slot;               /* being shown */
     struct {
         void *bytes;
         size_t cap;
