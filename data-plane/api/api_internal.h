@@ -125,7 +125,9 @@ void dp_api__reply_refusal(dp_call *call);
 bool dp_api__admit(ort_http_req *req, void *user);
 void dp_api__run(ort_http_req *req, void *user);
 void dp_api__done(ort_http_req *req, const ort_http_outcome *outcome, void *user);
-double dp_api__seconds(const ort_http_req *req);
+
+/* Writes the value of `time`: seconds since the request began. */
+void dp_api__write_time(ort_jw *w, const ort_http_req *req);
 
 /* --- forward.c ---------------------------------------------------------------------------------
  */
@@ -204,10 +206,17 @@ ort_err dp_api__search(dp_call *call);
 ort_err dp_api__search_batch(dp_call *call);
 ort_err dp_api__recommend(dp_call *call);
 ort_err dp_api__recommend_batch(dp_call *call);
+ort_err dp_api__discover(dp_call *call);
+ort_err dp_api__discover_batch(dp_call *call);
 
 /* groups.c */
 ort_err dp_api__query_groups(dp_call *call);
 ort_err dp_api__search_groups(dp_call *call);
+ort_err dp_api__recommend_groups(dp_call *call);
+
+/* matrix.c */
+ort_err dp_api__matrix_pairs(dp_call *call);
+ort_err dp_api__matrix_offsets(dp_call *call);
 
 /* strict.c: the call against its collection's strict mode. ORT_EBADREQ, ORT_ERATE. */
 ORT_NODISCARD ort_err dp_api__check_strict(dp_call *call);

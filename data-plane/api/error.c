@@ -86,10 +86,17 @@ dp_api__error_text(ort_err err, dp_place place, const char *detail, ort_buf *out
     }
 }
 
-double
-dp_api__seconds(const ort_http_req *req)
+/* Nanoseconds as seconds, to the nanosecond: the double nearest to a sum of such has up to 17
+ * digits, most of them noise. */
+void
+dp_api__write_time(ort_jw *w, const ort_http_req *req)
 {
-    return (double)(ort_mono_ns() - ort_http_req_begin_ns(req)) * 1e-9;
+    char text[40];
+    const uint64_t ns = ort_mono_ns() - ort_http_req_begin_ns(req);
+    const int len =
+        snprintf(text, sizeof text, "%llu.%09llu", (unsigned long long)(ns / 1000000000u),
+                 (unsigned long long)(ns % 1000000000u));
+    ort_jw_raw(w, text, (size_t)len);
 }
 
 void
@@ -105,7 +112,7 @@ dp_api__reply_error(ort_http_req *req, int status, const char *text)
     ort_jw_str(&w, text);
     ort_jw_object_end(&w);
     ort_jw_key(&w, "time");
-    ort_jw_f64(&w, dp_api__seconds(req));
+    dp_api__write_time(&w, req);
     ort_jw_object_end(&w);
     ort_http_reply_json(req, status, &out);
     ort_buf_fini(&out);

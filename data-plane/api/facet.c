@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/api_internal.h"
+#include "api/query_internal.h"
 #include "base/limits.h"
 #include "base/map.h"
 #include "filter/path.h"
@@ -183,24 +183,23 @@ find_kind(dp_call *call, const char *key, size_t len, const char **out)
 {
     static const char *const kinds[] = {"keyword", "integer", "bool", "uuid"};
     dp_schema *schema = dp_collection_schema(call->collection);
-    char *name = key != NULL ? strndup(key, len) : NULL;
-    const ort_json fields = dp_schema_peek_fields(schema);
-    const ort_json field = name != NULL ? ort_json_get(fields, name) : (ort_json){0};
+    const ort_json type = ort_json_get(dp_api__field_of(schema, key, len), "data_type");
 
     *out = NULL;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        if (ort_json_str_is(ort_json_get(field, "data_type"), kinds[i])) {
+        if (ort_json_str_is(type, kinds[i])) {
             *out = kinds[i];
         }
     }
     dp_schema_unref(schema);
-    free(name);
     return *out != NULL
                ? ORT_OK
-               : ort_fail(&call->diag, ORT_EBADREQ,
-                          "No appropriate index for faceting: `%.*s`. Please create one to "
-                          "facet on this field: keyword, integer, bool or uuid.",
-                          len > 200 ? 200 : (int)len, key);
+               : ort_fail(&call->diag, ORT_EINVAL,
+                          "No appropriate index for faceting: `%.*s`. Please create one to facet "
+                          "on this field. Check "
+                          "https://qdrant.tech/documentation/concepts/indexing/#payload-index to "
+                          "see which payload schemas support Match conditions",
+                          len > 100 ? 100 : (int)len, key);
 }
 
 ort_err

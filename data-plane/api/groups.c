@@ -365,3 +365,9 @@ dp_api__search_groups(dp_call *call)
 {
     return run_groups(call, dp_plan_parse_search);
 }
+
+ort_err
+dp_api__recommend_groups(dp_call *call)
+{
+    return run_groups(call, dp_plan_parse_recommend);
+}

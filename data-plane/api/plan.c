@@ -37,7 +37,14 @@ static void
 step_fini(dp_plan__step *s)
 {
     dp_api__ask_fini(&s->ask);
+    dp_api__order_fini(&s->order);
+    dp_formula_free(s->formula);
+    dp_plan__inputs_fini(s);
     free(s->weights);
+    if (s->lookup.collection != NULL) {
+        dp_tenant_release(s->lookup.tenant, s->lookup.collection);
+    }
+    free(s->lookup.vector);
     for (size_t i = 0; i < s->prefetch_count; i++) {
         step_fini(&s->prefetch[i]);
     }
@@ -61,150 +68,58 @@ dp_plan__exclude(dp_plan *plan, ort_point_id id)
     dp_point_id_write(&w, id);
 }
 
+/* A name of the body, to be ended with NUL. */
 static ort_err
-parse_weights(dp_call *call, dp_plan__step *s, ort_json v)
+take_name(dp_call *call, const char *key, ort_json v, char **out)
 {
+    size_t len;
+    const char *text = ort_json_str(v, &len);
+    if (text == NULL) {
+        return dp_call_bad_type(call, key, v, "a string");
+    }
+    *out = strndup(text, len);
+    return *out != NULL ? ORT_OK : ORT_ENOMEM;
+}
+
+/* {"collection": name, "vector": name?}. The tenant's own, and only what the key reaches: the name
+ * stands in the body, so the gate has not seen it. */
+static ort_err
+parse_lookup(dp_call *call, dp_plan__step *s, ort_json v)
+{
+    const ort_json name = ort_json_get(v, "collection"), vector = ort_json_get(v, "vector");
+    size_t len;
     if (!ort_json_given(v)) {
         return ORT_OK;
     }
-    const uint32_t count = ort_json_count(v);
-    if (ort_json_type_of(v) != ORT_JSON_ARRAY) {
-        return dp_call_bad_type(call, "rrf.weights", v, "a sequence");
-    }
-    if (count != s->prefetch_count) {
-        return ort_fail(&call->diag, ORT_EINVAL,
-                        "RRF weights must match prefetches: %u weights, %zu "
-                        "prefetches",
-                        count, s->prefetch_count);
-    }
-    s->weights = calloc(count + 1u, sizeof *s->weights);
-    if (s->weights == NULL) {
-        return ORT_ENOMEM;
-    }
-    size_t i = 0;
-    for (ort_json_iter it = ort_json_each(v); ort_json_step(&it); i++) {
-        if (ort_json_f64(it.value, &s->weights[i]) != ORT_OK) {
-            return dp_call_bad_type(call, "rrf.weights", it.value, "f32");
-        }
-        if (s->weights[i] < 0) {
-            return ort_fail(&call->diag, ORT_EVALIDATE, "query.rrf.weights: must not be negative");
-        }
-    }
-    return ORT_OK;
-}
-
-/* {"fusion":"rrf"|"dbsf"} and {"rrf":{k,weights}} */
-static ort_err
-parse_fusion(dp_call *call, dp_plan__step *s, ort_json fusion, ort_json rrf)
-{
-    uint64_t k = 2;
-    s->kind = DP_STEP_RRF;
-    if (s->prefetch_count == 0) {
-        return ort_fail(&call->diag, ORT_EINVAL, "cannot apply Fusion without prefetches");
-    }
-    if (s->ask.using_name != NULL && s->ask.using_name[0] != '\0') {
-        return ort_fail(&call->diag, ORT_EINVAL,
-                        "Fusion queries cannot be combined with the 'using' field.");
-    }
-    if (ort_json_given(fusion)) {
-        if (ort_json_str_is(fusion, "dbsf")) {
-            s->kind = DP_STEP_DBSF;
-        } else if (!ort_json_str_is(fusion, "rrf")) {
-            return dp_call_bad_type(call, "query.fusion", fusion, "`rrf` or `dbsf`");
-        }
-    } else if (ort_json_type_of(rrf) != ORT_JSON_OBJECT) {
-        return dp_call_bad_type(call, "query.rrf", rrf, "struct Rrf");
-    }
-    ort_err err = dp_call_get_u64(call, rrf, "k", &k);
-    if (err == ORT_OK && k == 0) {
-        err = ort_fail(&call->diag, ORT_EVALIDATE,
-                       "query.rrf.k: value 0 invalid, must be 1 or larger");
-    }
-    s->rrf_k = (double)k;
-    return err == ORT_OK ? parse_weights(call, s, ort_json_get(rrf, "weights")) : err;
-}
-
-static ort_err
-parse_mmr(dp_call *call, dp_plan__step *s, ort_json mmr)
-{
-    const ort_json diversity = ort_json_get(mmr, "diversity");
-    s->kind = DP_STEP_MMR;
-    s->diversity = 0.5F;
-    s->candidates = s->ask.query.limit;
-    if (ort_json_type_of(mmr) != ORT_JSON_OBJECT) {
-        return dp_call_bad_type(call, "query.mmr", mmr, "struct Mmr");
-    }
-    if (ort_json_given(diversity) && ort_json_f32(diversity, &s->diversity) != ORT_OK) {
-        return dp_call_bad_type(call, "query.mmr.diversity", diversity, "f32");
-    }
-    if (!(s->diversity >= 0 && s->diversity <= 1)) {
-        return ort_fail(&call->diag, ORT_EVALIDATE,
-                        "query.mmr.diversity: must be between 0.0 and 1.0");
-    }
-    return dp_call_get_u64(call, mmr, "candidates_limit", &s->candidates);
-}
-
-static ort_err
-parse_recommend(dp_call *call, dp_plan__step *s, ort_json v)
-{
-    const ort_json strategy = ort_json_get(v, "strategy");
-    s->kind = DP_STEP_RECOMMEND;
-    s->positive = ort_json_get(v, "positive");
-    s->negative = ort_json_get(v, "negative");
     if (ort_json_type_of(v) != ORT_JSON_OBJECT) {
-        return dp_call_bad_type(call, "query.recommend", v, "struct RecommendInput");
+        return dp_call_bad_type(call, "lookup_from", v, "struct LookupLocation");
     }
-    if (ort_json_given(strategy) && !ort_json_str_is(strategy, "average_vector")) {
-        if (ort_json_str_is(strategy, "best_score") || ort_json_str_is(strategy, "sum_scores")) {
-            return ort_fail(
-                &call->diag, ORT_ENOTIMPL,
-                "recommend with strategy `best_score` or `sum_scores` is not built yet");
-        }
-        return dp_call_bad_type(call, "query.recommend.strategy", strategy,
-                                "`average_vector`, `best_score` or `sum_scores`");
+    const char *text = ort_json_str(name, &len);
+    if (text == NULL) {
+        return dp_call_bad_type(call, "lookup_from.collection", name, "a string");
     }
-    if (ort_json_given(s->positive) && ort_json_type_of(s->positive) != ORT_JSON_ARRAY) {
-        return dp_call_bad_type(call, "query.recommend.positive", s->positive, "a sequence");
+    if (!dp_gate_covers(&call->pass, text, len)) {
+        return ort_fail(&call->diag, ORT_EDENIED, "this API key is limited to other collections");
     }
-    if (ort_json_given(s->negative) && ort_json_type_of(s->negative) != ORT_JSON_ARRAY) {
-        return dp_call_bad_type(call, "query.recommend.negative", s->negative, "a sequence");
+    s->lookup.tenant = call->pass.tenant;
+    if (dp_tenant_use(call->pass.tenant, text, len, &s->lookup.collection, NULL) != ORT_OK) {
+        s->lookup.collection = NULL;
+        return ort_fail(&call->diag, ORT_ENOTFOUND, "Collection %.*s not found",
+                        (int)(len > 255 ? 255 : len), text);
     }
-    if (ort_json_count(s->positive) == 0) {
-        return ort_fail(&call->diag, ORT_EVALIDATE,
-                        "query.recommend: at least one positive example is needed");
-    }
-    return ORT_OK;
+    return ort_json_given(vector) ? take_name(call, "lookup_from.vector", vector, &s->lookup.vector)
+                                  : ORT_OK;
 }
 
-static ort_err
-parse_query_form(dp_call *call, dp_plan__step *s, ort_json v)
+/* No point that the request names is answered; points of other collections are none of it. */
+static void
+exclude_inputs(dp_call *call, dp_plan *plan, const dp_plan__step *s)
 {
-    static const char *const later[] = {"discover", "context", "order_by",
-                                        "formula",  "sample",  "relevance_feedback"};
-
-    if (!ort_json_given(v)) {
-        return s->prefetch_count == 0
-                   ? ORT_OK
-                   : ort_fail(&call->diag, ORT_EBADREQ,
-                              "A query is needed to merge the prefetches. Can't have prefetches "
-                              "without defining a query.");
-    }
-    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
-        if (ort_json_given(ort_json_get(v, later[i]))) {
-            return ort_fail(&call->diag, ORT_ENOTIMPL, "query `%s` is not built yet", later[i]);
+    for (uint32_t i = 0; i < s->input_count; i++) {
+        if (s->inputs[i].by_id && dp_plan__names_own_points(call, s)) {
+            dp_plan__exclude(plan, s->inputs[i].id);
         }
     }
-    const ort_json fusion = ort_json_get(v, "fusion"), rrf = ort_json_get(v, "rrf");
-    if (ort_json_given(fusion) || ort_json_given(rrf)) {
-        return parse_fusion(call, s, fusion, rrf);
-    }
-    const ort_json recommend = ort_json_get(v, "recommend");
-    if (ort_json_given(recommend)) {
-        return parse_recommend(call, s, recommend);
-    }
-    const ort_json nearest = ort_json_get(v, "nearest"), mmr = ort_json_get(v, "mmr");
-    const ort_err err = dp_api__ask_nearest(call, &s->ask, ort_json_given(nearest) ? nearest : v);
-    return err == ORT_OK && ort_json_given(mmr) ? parse_mmr(call, s, mmr) : err;
 }
 
 static ort_err parse_step(dp_call *call, dp_plan *plan, dp_plan__step *s, ort_json body,
@@ -252,10 +167,10 @@ parse_step(dp_call *call, dp_plan *plan, dp_plan__step *s, ort_json body, uint32
     if (ort_json_type_of(body) != ORT_JSON_OBJECT) {
         return dp_call_bad_type(call, "prefetch", body, "struct Prefetch");
     }
-    if (ort_json_given(ort_json_get(body, "lookup_from"))) {
-        return ort_fail(&call->diag, ORT_ENOTIMPL, "query with `lookup_from` is not built yet");
-    }
     ort_err err = parse_prefetches(call, plan, s, ort_json_get(body, "prefetch"), depth);
+    if (err == ORT_OK) {
+        err = parse_lookup(call, s, ort_json_get(body, "lookup_from"));
+    }
     if (err == ORT_OK) {
         err = dp_api__ask_using(call, &s->ask, "using", ort_json_get(body, "using"));
     }
@@ -263,14 +178,12 @@ parse_step(dp_call *call, dp_plan *plan, dp_plan__step *s, ort_json body, uint32
         err = dp_call_get_u64(call, body, "limit", &s->ask.query.limit);
     }
     if (err == ORT_OK) {
-        err = parse_query_form(call, s, ort_json_get(body, "query"));
+        err = dp_plan__parse_query(call, s, ort_json_get(body, "query"));
     }
     if (err == ORT_OK) {
         err = dp_api__ask_common(call, &s->ask, body);
     }
-    if (err == ORT_OK && s->ask.query.kind == DP_QUERY_ID) {
-        dp_plan__exclude(plan, s->ask.query.id);
-    }
+    exclude_inputs(call, plan, s);
     return err;
 }
 
@@ -292,11 +205,12 @@ dp_plan_parse(dp_plan **out, dp_call *call, ort_json body)
     return err;
 }
 
-/* {positive, negative, strategy, using, limit | top, ...}: the members of `recommend` stand in the
- * body itself. */
+/* What the older calls have in common: their members stand in the body itself. */
 static ort_err
-parse_old_recommend(dp_call *call, dp_plan__step *s, ort_json body)
+parse_old(dp_call *call, dp_plan *plan, ort_json body,
+          ort_err (*form)(dp_call *call, dp_plan__step *s, ort_json v))
 {
+    dp_plan__step *s = &plan->root;
     ort_json limit = ort_json_get(body, "limit");
     if (!ort_json_given(limit)) {
         limit = ort_json_get(body, "top");
@@ -307,30 +221,68 @@ parse_old_recommend(dp_call *call, dp_plan__step *s, ort_json body)
     if (ort_json_u64(limit, &s->ask.query.limit) != ORT_OK) {
         return dp_call_bad_type(call, "limit", limit, "usize");
     }
-    if (ort_json_given(ort_json_get(body, "lookup_from"))) {
-        return ort_fail(&call->diag, ORT_ENOTIMPL, "recommend with `lookup_from` is not built yet");
-    }
     s->filter = ort_json_get(body, "filter");
-    ort_err err = dp_api__ask_using(call, &s->ask, "using", ort_json_get(body, "using"));
+    ort_err err = parse_lookup(call, s, ort_json_get(body, "lookup_from"));
     if (err == ORT_OK) {
-        err = parse_recommend(call, s, body);
+        err = dp_api__ask_using(call, &s->ask, "using", ort_json_get(body, "using"));
     }
+    if (err == ORT_OK) {
+        err = form(call, s, body);
+    }
+    exclude_inputs(call, plan, s);
     return err == ORT_OK ? dp_api__ask_common(call, &s->ask, body) : err;
 }
 
-ort_err
-dp_plan_parse_recommend(dp_plan **out, dp_call *call, ort_json body)
+static ort_err
+new_old(dp_plan **out, dp_call *call, ort_json body,
+        ort_err (*form)(dp_call *call, dp_plan__step *s, ort_json v))
 {
     *out = calloc(1, sizeof **out);
     if (*out == NULL) {
         return ORT_ENOMEM;
     }
-    const ort_err err = parse_old_recommend(call, &(*out)->root, body);
+    ort_err err = parse_old(call, *out, body, form);
+    if (err == ORT_OK) {
+        err = ort_buf_check(&(*out)->excluded);
+    }
     if (err != ORT_OK) {
         dp_plan_free(*out);
         *out = NULL;
     }
     return err;
+}
+
+/* {positive, negative, strategy, ...} */
+static ort_err
+old_recommend(dp_call *call, dp_plan__step *s, ort_json body)
+{
+    return dp_plan__parse_recommend(call, s, body, true);
+}
+
+/* {target, context, ...}: without a target the context alone is searched for. */
+static ort_err
+old_discover(dp_call *call, dp_plan__step *s, ort_json body)
+{
+    const ort_json target = ort_json_get(body, "target"), context = ort_json_get(body, "context");
+    if (ort_json_given(target)) {
+        return dp_plan__parse_discover(call, s, body);
+    }
+    if (ort_json_count(context) == 0) {
+        return ort_fail(&call->diag, ORT_EBADREQ, "target and/or context_pairs must be specified");
+    }
+    return dp_plan__parse_context(call, s, context);
+}
+
+ort_err
+dp_plan_parse_recommend(dp_plan **out, dp_call *call, ort_json body)
+{
+    return new_old(out, call, body, old_recommend);
+}
+
+ort_err
+dp_plan_parse_discover(dp_plan **out, dp_call *call, ort_json body)
+{
+    return new_old(out, call, body, old_discover);
 }
 
 ort_err

@@ -21,15 +21,18 @@ typedef struct dp_plan dp_plan;
 /* Whether a body of points/query needs more than one step. */
 bool dp_plan_needed(ort_json body);
 
-/* Errors as for the one-step query; what is not built is ORT_ENOTIMPL. */
+/* Errors as for the one-step query. */
 ORT_NODISCARD ort_err dp_plan_parse(dp_plan **out, dp_call *call, ort_json body);
 void dp_plan_free(dp_plan *plan);
 
 /* The older form: {vector, filter, limit, ..}; one step. */
 ORT_NODISCARD ort_err dp_plan_parse_search(dp_plan **out, dp_call *call, ort_json body);
 
-/* The older recommend: the examples stand in the body itself; one step. */
+/* The older recommend: {positive, negative, strategy, ..}; one step. */
 ORT_NODISCARD ort_err dp_plan_parse_recommend(dp_plan **out, dp_call *call, ort_json body);
+
+/* The older discover: {target, context, ..}; one step. */
+ORT_NODISCARD ort_err dp_plan_parse_discover(dp_plan **out, dp_call *call, ort_json body);
 
 /* Runs it and writes {"points":[..]}, or the bare array of the older calls. */
 ORT_NODISCARD ort_err dp_plan_answer(dp_call *call, dp_plan *plan, bool in_object);

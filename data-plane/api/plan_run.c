@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/plan_internal.h"
+#include "base/map.h"
 
 /* --- filters that are pushed down ------------------------------------------------------------- */
 
@@ -117,7 +118,7 @@ static ort_err run_step(dp_call *call, dp_plan *plan, const dp_plan__scope *s, u
 static bool
 scores_are_similarities(dp_call *call, const dp_plan__step *s)
 {
-    if (s->kind == DP_STEP_RRF || s->kind == DP_STEP_DBSF) {
+    if (s->kind != DP_STEP_PLAIN && s->kind != DP_STEP_MMR && s->kind != DP_STEP_RECOMMEND) {
         return true;
     }
     const int column = dp_plan__vector_index(call, s);
@@ -161,18 +162,67 @@ cut(const dp_plan__step *s, uint64_t want, dp_found_list *list)
     list->count = n;
 }
 
+/* Leaves each point its first place: in an order by a field it may have several. */
+static ort_err
+leave_firsts(dp_found_list *list)
+{
+    ort_map *seen;
+    size_t n = 0;
+    ort_err err = ort_map_new(&seen);
+    for (size_t i = 0; err == ORT_OK && i < list->count; i++) {
+        unsigned char key[ORT_POINT_ID_BYTES];
+        ort_point_id_encode(list->items[i].id, key);
+        if (ort_map_get(seen, key, sizeof key) == NULL) {
+            err = ort_map_set(seen, key, sizeof key, list, NULL);
+            list->items[n++] = list->items[i];
+        }
+    }
+    list->count = n;
+    ort_map_free(seen, NULL);
+    return err;
+}
+
 static ort_err
 run_own(dp_call *call, dp_plan *plan, const dp_plan__scope *s, const dp_found_list *among,
         uint64_t want, dp_found_list *out)
 {
+    ort_err err;
     switch (s->at->kind) {
     case DP_STEP_MMR:
         return dp_plan__run_mmr(call, plan, s, among, want, out);
     case DP_STEP_RECOMMEND:
         return dp_plan__run_recommend(call, plan, s, among, want, out);
+    case DP_STEP_EXAMPLES:
+        return dp_plan__run_examples(call, plan, s, among, want, out);
     default:
-        return dp_plan__ask_collection(call, plan, s, &s->at->ask.query, among, want, out);
+        err = dp_plan__ask_collection(call, plan, s, &s->at->ask.query, among, want, out);
+        return err == ORT_OK && s->at->kind == DP_STEP_ORDER ? leave_firsts(out) : err;
     }
+}
+
+/* Runs the prefetches of a step: lists[prefetch_count], the caller's to free with free_lists(). */
+static ort_err
+run_prefetches(dp_call *call, dp_plan *plan, const dp_plan__scope *s, dp_found_list **lists_out)
+{
+    const dp_plan__step *at = s->at;
+    dp_found_list *lists = calloc(at->prefetch_count, sizeof *lists);
+    ort_err err = lists != NULL ? ORT_OK : ORT_ENOMEM;
+    for (size_t i = 0; err == ORT_OK && i < at->prefetch_count; i++) {
+        const dp_plan__scope inner = {.outer = s, .at = &at->prefetch[i]};
+        err = run_step(call, plan, &inner, dp_plan__bounded(at->prefetch[i].ask.query.limit),
+                       &lists[i]);
+    }
+    *lists_out = lists;
+    return err;
+}
+
+static void
+free_lists(dp_found_list *lists, size_t count)
+{
+    for (size_t i = 0; lists != NULL && i < count; i++) {
+        dp_found_list_fini(&lists[i]);
+    }
+    free(lists);
 }
 
 static ort_err
@@ -180,36 +230,27 @@ run_step(dp_call *call, dp_plan *plan, const dp_plan__scope *s, uint64_t want, d
 {
     const dp_plan__step *at = s->at;
     const size_t count = at->prefetch_count;
-    ort_err err = ORT_OK;
+    dp_found_list *lists = NULL, among = {0};
 
     if (count == 0) {
         return run_own(call, plan, s, NULL, want, out);
     }
-    dp_found_list *lists = calloc(count, sizeof *lists);
-    if (lists == NULL) {
-        return ORT_ENOMEM;
-    }
-    for (size_t i = 0; err == ORT_OK && i < count; i++) {
-        const dp_plan__scope inner = {.outer = s, .at = &at->prefetch[i]};
-        err = run_step(call, plan, &inner, dp_plan__bounded(at->prefetch[i].ask.query.limit),
-                       &lists[i]);
-    }
+    ort_err err = run_prefetches(call, plan, s, &lists);
     if (err == ORT_OK && (at->kind == DP_STEP_RRF || at->kind == DP_STEP_DBSF)) {
         err = fuse(call, at, lists, out);
         cut(at, want, out);
+    } else if (err == ORT_OK && at->kind == DP_STEP_FORMULA) {
+        err = dp_plan__run_formula(call, at, lists, out);
+        cut(at, want, out);
     } else if (err == ORT_OK) {
-        dp_found_list among = {0};
         /* Fusing by rank is the shortest way to the set of them all. */
         err = dp_fuse_rrf(lists, count, 2, NULL, &among);
         if (err == ORT_OK && among.count > 0) {
             err = run_own(call, plan, s, &among, want, out);
         }
-        dp_found_list_fini(&among);
     }
-    for (size_t i = 0; i < count; i++) {
-        dp_found_list_fini(&lists[i]);
-    }
-    free(lists);
+    dp_found_list_fini(&among);
+    free_lists(lists, count);
     return err;
 }
 
@@ -276,31 +317,107 @@ ort_err
 dp_plan__find(dp_call *call, dp_plan *plan, uint64_t want, dp_found_list *out)
 {
     const dp_plan__scope root = {.at = &plan->root};
-    return run_step(call, plan, &root, dp_plan__bounded(want), out);
+    const ort_err err = dp_plan__resolve(call, plan);
+    return err == ORT_OK ? run_step(call, plan, &root, dp_plan__bounded(want), out) : err;
 }
 
-ort_err
-dp_plan_answer(dp_call *call, dp_plan *plan, bool in_object)
+/* --- an answer in the order of a field ----------------------------------------------------------
+ */
+
+/* A point may stand there several times, so it is written as it is found. */
+static ort_err
+write_ordered(void *ctx, size_t query, const dp_schema *schema, const dp_point_view *view)
+{
+    const shown_list *list = ctx;
+    ort_jw *w = &list->call->w;
+    (void)query;
+    ort_jw_object(w);
+    ort_jw_key(w, "id");
+    dp_point_id_write(w, view->id);
+    ort_jw_key(w, "version");
+    ort_jw_u64(w, view->version);
+    ort_jw_key(w, "score");
+    ort_jw_f32(w, view->score);
+    const ort_err err = dp_point_write(view, schema, list->show, w, &list->call->diag);
+    dp_api__write_order_value(w, view->order);
+    ort_jw_object_end(w);
+    return err == ORT_OK ? dp_api__check_answer_size(list->call) : err;
+}
+
+static ort_err
+ask_ordered(dp_call *call, const dp_plan *plan, const dp_found_list *among)
+{
+    const dp_plan__step *at = &plan->root;
+    const dp_plan__scope root = {.at = at};
+    shown_list list = {.call = call, .show = &at->ask.show};
+    dp_query q = at->ask.query;
+    dp_filter *filter = NULL;
+
+    ort_err err = make_filter(call, plan, &root, among, &filter);
+    if (err == ORT_OK) {
+        q.filter = filter;
+        err = dp_collection_query(call->collection, &q, 1,
+                                  dp_payload_selector_wants(&at->ask.show.payload), write_ordered,
+                                  &list, &call->diag);
+    }
+    dp_filter_free(filter);
+    return err;
+}
+
+static ort_err
+answer_ordered(dp_call *call, dp_plan *plan)
+{
+    const dp_plan__scope root = {.at = &plan->root};
+    const size_t count = plan->root.prefetch_count;
+    dp_found_list *lists = NULL, among = {0};
+    ort_err err = dp_plan__resolve(call, plan);
+
+    if (err == ORT_OK && count > 0) {
+        err = run_prefetches(call, plan, &root, &lists);
+        err = err == ORT_OK ? dp_fuse_rrf(lists, count, 2, NULL, &among) : err;
+        free_lists(lists, count);
+    }
+    ort_jw_array(&call->w);
+    if (err == ORT_OK && (count == 0 || among.count > 0)) {
+        err = ask_ordered(call, plan, count > 0 ? &among : NULL);
+    }
+    ort_jw_array_end(&call->w);
+    dp_found_list_fini(&among);
+    return err;
+}
+
+static ort_err
+answer_found(dp_call *call, dp_plan *plan)
 {
     const dp_query *q = &plan->root.ask.query;
     dp_found_list found = {0};
-    const uint64_t offset = dp_plan__bounded(q->offset);
+    /* Of points at random there is no page but the first. */
+    const bool pages = plan->root.kind != DP_STEP_SAMPLE || plan->root.prefetch_count > 0;
+    const uint64_t offset = pages ? dp_plan__bounded(q->offset) : 0;
 
     ort_err err = dp_plan__find(call, plan, dp_plan__bounded(q->limit) + offset, &found);
     if (err == ORT_OK) {
         const size_t from = offset < found.count ? (size_t)offset : found.count;
         const size_t count = found.count - from < q->limit ? found.count - from : (size_t)q->limit;
-        if (in_object) {
-            ort_jw_object(&call->w);
-            ort_jw_key(&call->w, "points");
-        }
         /* An empty list has no items to point behind. */
         err = dp_plan__write_points(call, &plan->root.ask.show,
                                     count > 0 ? found.items + from : NULL, count);
-        if (in_object) {
-            ort_jw_object_end(&call->w);
-        }
     }
     dp_found_list_fini(&found);
+    return err;
+}
+
+ort_err
+dp_plan_answer(dp_call *call, dp_plan *plan, bool in_object)
+{
+    if (in_object) {
+        ort_jw_object(&call->w);
+        ort_jw_key(&call->w, "points");
+    }
+    const ort_err err =
+        plan->root.kind == DP_STEP_ORDER ? answer_ordered(call, plan) : answer_found(call, plan);
+    if (in_object) {
+        ort_jw_object_end(&call->w);
+    }
     return err;
 }

@@ -24,6 +24,7 @@ write_record(void *ctx, size_t query, const dp_schema *schema, const dp_point_vi
     ort_jw_key(w, "id");
     dp_point_id_write(w, view->id);
     const ort_err err = dp_point_write(view, schema, list->show, w, &list->call->diag);
+    dp_api__write_order_value(w, view->order);
     ort_jw_object_end(w);
     return err == ORT_OK ? dp_api__check_answer_size(list->call) : err;
 }
@@ -147,13 +148,9 @@ static ort_err
 parse_page(dp_call *call, ort_json body, uint64_t *limit, bool *has_from, ort_point_id *from)
 {
     const ort_json offset = ort_json_get(body, "offset");
-    const ort_json order = ort_json_get(body, "order_by");
 
     *limit = 10;
     *has_from = ort_json_given(offset);
-    if (ort_json_given(order)) {
-        return ort_fail(&call->diag, ORT_ENOTIMPL, "scroll with `order_by` is not built yet");
-    }
     ort_err err = dp_call_get_u64(call, body, "limit", limit);
     if (err == ORT_OK && *limit == 0) {
         err = ort_fail(&call->diag, ORT_EVALIDATE, "limit: value 0 invalid, must be 1 or larger");
@@ -162,13 +159,38 @@ parse_page(dp_call *call, ort_json body, uint64_t *limit, bool *has_from, ort_po
         err = dp_point_id_read(offset, from, &call->diag);
         err = err == ORT_EINVAL ? ORT_EFORMAT : err;
     }
+    if (err == ORT_OK && *has_from && ort_json_given(ort_json_get(body, "order_by"))) {
+        err =
+            ort_fail(&call->diag, ORT_EINVAL,
+                     "Cannot use an `offset` when using `order_by`. The alternative for paging "
+                     "is to use `order_by.start_from` and a filter to exclude the IDs that you've "
+                     "already seen for the `order_by.start_from` value");
+    }
+    return err;
+}
+
+/* In the order of a field: one page, and no next. */
+static ort_err
+scroll_ordered(dp_call *call, ort_json by, const dp_filter *filter, uint64_t limit,
+               record_list *list)
+{
+    dp_api__order order = {0};
+    ort_err err = dp_api__order_parse(call, by, &order);
+    if (err == ORT_OK) {
+        const dp_query query = {
+            .kind = DP_QUERY_ORDER, .order = &order.order, .filter = filter, .limit = limit};
+        err = dp_collection_query(call->collection, &query, 1,
+                                  dp_payload_selector_wants(&list->show->payload), write_record,
+                                  list, &call->diag);
+    }
+    dp_api__order_fini(&order);
     return err;
 }
 
 ort_err
 dp_api__points_scroll(dp_call *call)
 {
-    ort_json body;
+    ort_json body, by = {0};
     uint64_t limit;
     bool has_from = false, has_next = false;
     ort_point_id from, next;
@@ -181,6 +203,7 @@ dp_api__points_scroll(dp_call *call)
         err = dp_call_body(call, true, &body);
     }
     if (err == ORT_OK) {
+        by = ort_json_get(body, "order_by");
         err = parse_page(call, body, &limit, &has_from, &from);
     }
     if (err == ORT_OK) {
@@ -195,7 +218,9 @@ dp_api__points_scroll(dp_call *call)
     ort_jw_object(&call->w);
     ort_jw_key(&call->w, "points");
     ort_jw_array(&call->w);
-    if (err == ORT_OK) {
+    if (err == ORT_OK && ort_json_given(by)) {
+        err = scroll_ordered(call, by, filter, limit, &list);
+    } else if (err == ORT_OK) {
         err = dp_collection_scroll(call->collection, filter, has_from ? &from : NULL, limit,
                                    dp_payload_selector_wants(&show.payload), write_record, &list,
                                    &has_next, &next, &call->diag);

@@ -458,11 +458,14 @@ run_batch(dp_call *call, bool old_form)
     return err;
 }
 
+/* The older calls that take several steps to parse and one to run. */
+typedef ort_err (*parse_fn)(dp_plan **out, dp_call *call, ort_json body);
+
 static ort_err
-run_recommend(dp_call *call, ort_json body)
+run_old(dp_call *call, ort_json body, parse_fn parse)
 {
     dp_plan *plan = NULL;
-    ort_err err = dp_plan_parse_recommend(&plan, call, body);
+    ort_err err = parse(&plan, call, body);
     if (err == ORT_OK) {
         err = dp_plan_answer(call, plan, false);
     }
@@ -470,18 +473,11 @@ run_recommend(dp_call *call, ort_json body)
     return err;
 }
 
-ort_err
-dp_api__recommend(dp_call *call)
+static ort_err
+run_old_batch(dp_call *call, parse_fn parse)
 {
     ort_json body;
-    const ort_err err = begin(call, &body);
-    return err == ORT_OK ? run_recommend(call, body) : err;
-}
-
-ort_err
-dp_api__recommend_batch(dp_call *call)
-{
-    ort_json body;
+    size_t i = 0;
 
     ort_err err = begin(call, &body);
     const ort_json searches = err == ORT_OK ? ort_json_get(body, "searches") : (ort_json){0};
@@ -492,14 +488,45 @@ dp_api__recommend_batch(dp_call *call)
         return err;
     }
     ort_jw_array(&call->w);
-    for (ort_json_iter it = ort_json_each(searches); err == ORT_OK && ort_json_step(&it);) {
+    for (ort_json_iter it = ort_json_each(searches); err == ORT_OK && ort_json_step(&it); i++) {
         err = check_object(call, it.value);
         if (err == ORT_OK) {
-            err = run_recommend(call, it.value);
+            err = run_old(call, it.value, parse);
+        }
+        if (err != ORT_OK) {
+            ort_diag_prefix(&call->diag, "searches[%zu]: ", i);
         }
     }
     ort_jw_array_end(&call->w);
     return err;
+}
+
+ort_err
+dp_api__recommend(dp_call *call)
+{
+    ort_json body;
+    const ort_err err = begin(call, &body);
+    return err == ORT_OK ? run_old(call, body, dp_plan_parse_recommend) : err;
+}
+
+ort_err
+dp_api__recommend_batch(dp_call *call)
+{
+    return run_old_batch(call, dp_plan_parse_recommend);
+}
+
+ort_err
+dp_api__discover(dp_call *call)
+{
+    ort_json body;
+    const ort_err err = begin(call, &body);
+    return err == ORT_OK ? run_old(call, body, dp_plan_parse_discover) : err;
+}
+
+ort_err
+dp_api__discover_batch(dp_call *call)
+{
+    return run_old_batch(call, dp_plan_parse_discover);
 }
 
 ort_err

@@ -27,6 +27,23 @@ ORT_NODISCARD ort_err dp_api__ask_common(dp_call *call, dp_api__ask *ask, ort_js
 /* A whole body of points/search: {vector, filter, params, limit | top, ...}. */
 ORT_NODISCARD ort_err dp_api__ask_search(dp_call *call, dp_api__ask *ask, ort_json body);
 
+/* `order_by`. {0} is empty; dp_api__order_fini() in any state. The collection is in use. */
+typedef struct {
+    dp_order order;
+    dp_path *path;
+} dp_api__order;
+
+void dp_api__order_fini(dp_api__order *order);
+
+/* ORT_EINVAL: no range index for that key. ORT_EFORMAT: another shape. */
+ORT_NODISCARD ort_err dp_api__order_parse(dp_call *call, ort_json v, dp_api__order *out);
+
+/* Writes the member `order_value` of a point's open object; nothing for NULL. */
+void dp_api__write_order_value(ort_jw *w, const dp_order_value *value);
+
+/* The declared index of a payload field; NONE: there is none. Lives as long as the schema. */
+ort_json dp_api__field_of(const dp_schema *schema, const char *key, size_t len);
+
 /* ORT_EBADREQ when the answer has grown beyond what we make in memory. */
 ORT_NODISCARD ort_err dp_api__check_answer_size(dp_call *call);
 #endif /* DP_API_QUERY_INTERNAL_H */

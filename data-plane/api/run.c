@@ -130,7 +130,7 @@ reply_result(dp_call *call)
 {
     ort_buf_puts(&call->out, ",\"status\":\"ok\",\"time\":");
     call->w.comma = false;
-    ort_jw_f64(&call->w, dp_api__seconds(call->req));
+    dp_api__write_time(&call->w, call->req);
     ort_buf_putc(&call->out, '}');
     ort_http_reply_json(call->req, 200, &call->out);
 }

@@ -1,8 +1,9 @@
 /* Scores from several examples: recommend, discover, context, feedback.
  *
- * Slots are taken a block at a time: each example is measured against the whole block (its row stays
- * in the cache, the block's rows do too), and its likenesses are folded into the block's scores, so
- * that memory does not grow with the number of examples. Pairs need the likenesses of two. */
+ * Slots are taken a block at a time: each example is measured against the whole block (its row
+ * stays in the cache, the block's rows do too), and its likenesses are folded into the block's
+ * scores, so that memory does not grow with the number of examples. Pairs need the likenesses of
+ * two. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* Points in the order of a payload field.
  *
  * Every payload that passes the filter is read, and the best k values are kept: twice as many are
- * gathered, then sorted and cut, so that memory is bounded by the limit and not by the collection. */
+ * gathered, then sorted and cut, so that memory is bounded by the limit and not by the collection.
+ */
 #include "collection/order_internal.h"
 
 #include <stdlib.h>
@@ -15,7 +16,7 @@ typedef struct {
     size_t k;
     dp_ordered *list; /* [cap] */
     size_t count, cap;
-    bool full; /* list[k - 1] is the last that may stay */
+    bool full;     /* list[k - 1] is the last that may stay */
     dp_ordered at; /* the point being read */
     size_t from;   /* where its values begin in the list */
     bool failed;
@@ -82,8 +83,7 @@ keep(gathering *g, const dp_order_value *v)
             return true;
         }
     }
-    if (g->full &&
-        (order->descending ? descending : ascending)(&one, &g->list[g->k - 1]) > 0) {
+    if (g->full && (order->descending ? descending : ascending)(&one, &g->list[g->k - 1]) > 0) {
         return true;
     }
     /* A value that stands twice in one payload is one. Points rarely have more than a few. */

@@ -718,11 +718,10 @@ show_ordered(const search *q, dp_viewer *viewer, size_t index)
     ort_err err = candidates(q->s, &m, &slots, &count);
     if (err == ORT_OK) { /* a point may be there for each of its values */
         const uint64_t most = ORT_TOP_K_MAX;
-        const uint64_t k = q->ask->limit >= most || q->ask->offset >= most
-                               ? most
-                               : q->ask->limit + q->ask->offset;
-        err = dp_order__find(q->reader, q->ask->order, slots, count,
-                             (size_t)(k < most ? k : most), &list, &n, q->diag);
+        const uint64_t k =
+            q->ask->limit >= most || q->ask->offset >= most ? most : q->ask->limit + q->ask->offset;
+        err = dp_order__find(q->reader, q->ask->order, slots, count, (size_t)(k < most ? k : most),
+                             &list, &n, q->diag);
     }
     for (uint64_t i = q->ask->offset; err == ORT_OK && i < n && i - q->ask->offset < q->ask->limit;
          i++) {

@@ -41,9 +41,9 @@ typedef enum {
  * of a point to x as Qdrant computes with it: the dot product, or the negative distance (squared
  * for Euclid); f(x) = x/(1+|x|). */
 typedef enum {
-    DP_EXAMPLES_BEST, /* best_score: (f(p)+1)/2 of the likest positive, negated for the likest
-                         negative where that is likelier */
-    DP_EXAMPLES_SUM,  /* sum_scores: sum of s(positive) - sum of s(negative) */
+    DP_EXAMPLES_BEST,     /* best_score: (f(p)+1)/2 of the likest positive, negated for the likest
+                             negative where that is likelier */
+    DP_EXAMPLES_SUM,      /* sum_scores: sum of s(positive) - sum of s(negative) */
     DP_EXAMPLES_DISCOVER, /* one for each pair on whose positive side the point is, less one for
                              each other, + (f(s(target))+1)/2 */
     DP_EXAMPLES_CONTEXT,  /* sum over the pairs of f(min(s(positive) - s(negative) - epsilon, 0)) */
@@ -88,12 +88,12 @@ typedef struct {
 /* One search. Everything in it is borrowed for the call. */
 typedef struct {
     dp_query_kind kind;
-    dp_vector vector;        /* NEAREST */
-    ort_point_id id;         /* ID */
+    dp_vector vector;            /* NEAREST */
+    ort_point_id id;             /* ID */
     const dp_examples *examples; /* EXAMPLES */
-    const dp_order *order;   /* ORDER */
-    const char *using_name;  /* which vector; NULL = "" */
-    const dp_filter *filter; /* NULL = all */
+    const dp_order *order;       /* ORDER */
+    const char *using_name;      /* which vector; NULL = "" */
+    const dp_filter *filter;     /* NULL = all */
     uint64_t limit,
         offset; /* any value: what exceeds ORT_TOP_K_MAX in sum is cut, never allocated */
     bool has_threshold;
@@ -106,10 +106,10 @@ typedef struct {
 /* A point of an answer. What it points to lives until the callback returns. */
 typedef struct {
     ort_point_id id;
-    uint64_t version;    /* LSN of the operation that last changed it */
-    float score;         /* where nothing was compared: 1 in a query, 0 in a listing */
+    uint64_t version;            /* LSN of the operation that last changed it */
+    float score;                 /* where nothing was compared: 1 in a query, 0 in a listing */
     const dp_order_value *order; /* in an answer by order: what put the point here; else NULL */
-    const char *payload; /* compact JSON object text; NULL unless asked for */
+    const char *payload;         /* compact JSON object text; NULL unless asked for */
     size_t payload_len;
     void *opaque; /* for dp_point_vector() */
 } dp_point_view;

@@ -15,44 +15,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "support/test_node.h"
+#include "data_api_support.h"
 
-static test_node node;
-static test_tenant tenants[2] = {{.name = "a"}, {.name = "b"}};
-
-#define KEY (tenants[0].keys[0].token)
-#define OTHER_KEY (tenants[1].keys[0].token)
-
-static int
-start(void **state)
-{
-    (void)state;
-    node.body_bytes_max = 4u << 20;
-    test_node_start(&node, tenants, 2);
-    return 0;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    test_node_stop(&node);
-    return 0;
-}
-
-static void
-ok(const char *method, const char *target, const char *body, const char *part)
-{
-    test_expect(node.port, KEY, 200, part, method, target, body);
-}
-
-static void
-bad(int status, const char *part, const char *method, const char *target, const char *body)
-{
-    test_expect(node.port, KEY, status, part, method, target, body);
-    /* Whatever it was, it has not hurt. */
-    test_expect(node.port, NULL, 200, "healthz check passed", "GET", "/healthz", NULL);
-}
+#define OTHER_KEY (api_tenants[1].keys[0].token)
 
 /* Each test has a collection `c` of four dimensions, Dot, with points 1 and 2. */
 static int
@@ -241,8 +206,6 @@ queries_of_several_steps(void **state)
         "{\"query\":{\"nearest\":[1,0,0,0],\"mmr\":{\"diversity\":2}}}");
     bad(422, "", "POST", "/collections/c/points/query",
         "{\"query\":{\"recommend\":{\"negative\":[1]}}}");
-    bad(501, "Not implemented: ", "POST", "/collections/c/points/query",
-        "{\"query\":{\"context\":[]}}");
 }
 
 static void
@@ -641,7 +604,6 @@ unknown_methods_and_paths(void **state)
     a = test_request(node.port, KEY, "BREW", "/collections/c", NULL);
     assert_in_range(a.status, 400, 501);
     test_answer_fini(&a);
-    bad(501, "Not implemented: ", "POST", "/collections/c/points/discover", "{}");
 }
 
 /* A body that comes a byte at a time, and one that never comes: both end within the limits, and
@@ -713,5 +675,5 @@ main(void)
         T(unknown_methods_and_paths),
         T(slow_and_half_open_senders_are_cut),
     };
-    return cmocka_run_group_tests_name("data_api", tests, start, stop);
+    return cmocka_run_group_tests_name("data_api", tests, api_start, api_stop);
 }
