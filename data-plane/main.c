@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "index/flat.h"
 #include "node.h"
+#include "tenant/snapshots.h"
 
 static const ort_log log_node = {"node"};
 
@@ -367,7 +368,9 @@ watch_disk(dp_node_process *node)
     struct statvfs fs;
     if (fstatvfs(node->data_fd, &fs) == 0) {
         const uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-        dp_gate_set_disk_low(node->gate, free_bytes < node->config.limits.disk_reserve_bytes);
+        const bool low = free_bytes < node->config.limits.disk_reserve_bytes;
+        dp_gate_set_disk_low(node->gate, low);
+        dp_tenants_set_disk_low(node->tenants, low);
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include "api/api.h"
 #include "base/json_write.h"
+#include "tenant/snapshots.h"
 
 /* What `GET /` claims to speak: clients compare major and minor with their own, and warn when they
  * are more than one minor apart; 1.18 is within reach of 1.17, 1.18 and 1.19. */
@@ -23,6 +24,7 @@ enum {
     DP_ROUTE_PUBLIC = 1u << 0, /* no key; fn answers by itself */
     DP_ROUTE_GROWS = 1u << 1,  /* may need room */
     DP_ROUTE_STORES = 1u << 2, /* changes something */
+    DP_ROUTE_STREAM = 1u << 3, /* a body or an answer too large for memory: never forwarded */
 };
 
 /* What a route means to us; the `extra` of its ort_http_route. */
@@ -220,6 +222,26 @@ ort_err dp_api__matrix_offsets(dp_call *call);
 
 /* strict.c: the call against its collection's strict mode. ORT_EBADREQ, ORT_ERATE. */
 ORT_NODISCARD ort_err dp_api__check_strict(dp_call *call);
+
+/* snapshots.c */
+ort_err dp_api__snapshot_create(dp_call *call);
+ort_err dp_api__snapshots_list(dp_call *call);
+ort_err dp_api__snapshot_get(dp_call *call);
+ort_err dp_api__snapshot_delete(dp_call *call);
+ort_err dp_api__snapshot_upload(dp_call *call);
+ort_err dp_api__snapshot_recover(dp_call *call);
+ort_err dp_api__snapshots_whole(dp_call *call);
+
+/* The region of this node; "" while its table does not have it. */
+const char *dp_api__region(const dp_table *table);
+
+/* Answers with a file, as it is read; and reads a body into one, as it comes: a form's part
+ * `snapshot`, or any other body as it is. */
+void dp_api__send_file(dp_call *call, int fd, uint64_t bytes, const char *name);
+ort_err dp_api__receive_file(dp_call *call, dp_tenant_file *file);
+
+/* 202 {"status": "accepted"} */
+void dp_api__reply_accepted(dp_call *call);
 
 /* facet.c */
 ort_err dp_api__facet(dp_call *call);

@@ -25,6 +25,20 @@
         }                                                                         \
     }
 
+/* Bodies and answers as large as a snapshot: read and written as they come, for as long as every
+ * 64 KiB of them come in time. */
+#define STREAM_TOTAL_MS (6u * 3600u * 1000u)
+#define STREAM(verb, path, handler_fn, scopes, how)                                   \
+    {                                                                                 \
+        .method = ORT_HTTP_##verb, .pattern = path, .handler = dp_api__run,           \
+        .flags = ORT_HTTP_ROUTE_STREAM, .body_bytes_max = SIZE_MAX / 2,               \
+        .body_total_ms = STREAM_TOTAL_MS, .extra = &(const dp_route)                  \
+        {                                                                             \
+            .fn = handler_fn, .scopes_any = scopes, .flags = (how) | DP_ROUTE_STREAM, \
+            .meter = DP_METER_REQUEST                                                 \
+        }                                                                             \
+    }
+
 #define C "/collections/{collection}"
 #define P C "/points"
 #define STORES DP_ROUTE_STORES
@@ -83,6 +97,15 @@ const ort_http_route dp_api__routes[] = {
     ROUTE(POST, P "/search", dp_api__search, READ, 0, SEARCH),
     ROUTE(POST, P "/search/batch", dp_api__search_batch, READ, 0, SEARCH),
 
+    ROUTE(GET, C "/snapshots", dp_api__snapshots_list, READ | MANAGE, 0, REQUEST),
+    ROUTE(POST, C "/snapshots", dp_api__snapshot_create, MANAGE, STORES, REQUEST),
+    STREAM(GET, C "/snapshots/{snapshot}", dp_api__snapshot_get, READ, 0),
+    ROUTE(DELETE, C "/snapshots/{snapshot}", dp_api__snapshot_delete, MANAGE, STORES, REQUEST),
+    STREAM(POST, C "/snapshots/upload", dp_api__snapshot_upload, MANAGE, STORES),
+    ROUTE(PUT, C "/snapshots/recover", dp_api__snapshot_recover, MANAGE, 0, REQUEST),
+    ROUTE(GET, "/snapshots", dp_api__snapshots_whole, MANAGE, 0, REQUEST),
+    ROUTE(POST, "/snapshots", dp_api__snapshots_whole, MANAGE, 0, REQUEST),
+
     /* Known to clients, not built: a clear 501 rather than a 404 that looks like a wrong name. */
     UNBUILT(PUT, C "/vectors/{vector}", MANAGE),
     UNBUILT(DELETE, C "/vectors/{vector}", MANAGE),
@@ -91,14 +114,6 @@ const ort_http_route dp_api__routes[] = {
     UNBUILT(GET, C "/optimizations", ANY_SCOPE),
     UNBUILT(PUT, C "/shards", MANAGE),
     UNBUILT(POST, C "/shards/delete", MANAGE),
-    UNBUILT(GET, C "/snapshots", MANAGE),
-    UNBUILT(POST, C "/snapshots", MANAGE),
-    UNBUILT(GET, C "/snapshots/{snapshot}", MANAGE),
-    UNBUILT(DELETE, C "/snapshots/{snapshot}", MANAGE),
-    UNBUILT(PUT, C "/snapshots/recover", MANAGE),
-    UNBUILT(POST, C "/snapshots/upload", MANAGE),
-    UNBUILT(GET, "/snapshots", MANAGE),
-    UNBUILT(POST, "/snapshots", MANAGE),
     UNBUILT(GET, "/issues", ANY_SCOPE),
     UNBUILT(DELETE, "/issues", MANAGE),
 };

@@ -4,6 +4,7 @@
  * made in memory while a CPU slot is held and sent after it was given back, so that a slow reader
  * holds a connection and nothing else. */
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -89,7 +90,9 @@ dp_api__admit(ort_http_req *req, void *user)
         .collection = ort_http_req_param(req, "collection"),
         .grows = (route->flags & DP_ROUTE_GROWS) != 0,
         .stores = (route->flags & DP_ROUTE_STORES) != 0,
-        .body_bytes = ort_http_req_content_length(req),
+        /* What is streamed passes through a buffer of 64 KiB, whatever its length. */
+        .body_bytes =
+            (route->flags & DP_ROUTE_STREAM) != 0 ? 64 << 10 : ort_http_req_content_length(req),
         .body_bytes_likely = 1u << 20,
         .forwarded = ort_http_req_header(req, DP_API_FORWARDED) != NULL,
         .mono_ns = ort_mono_ns(),
@@ -135,6 +138,18 @@ reply_result(dp_call *call)
     ort_http_reply_json(call->req, 200, &call->out);
 }
 
+/* A forward is one message in memory, and a snapshot may be larger than that. */
+static void
+reply_elsewhere(dp_call *call)
+{
+    char text[400];
+    snprintf(text, sizeof text,
+             "Misdirected request: snapshots are sent to and taken from the node that holds the "
+             "tenant: %.250s",
+             call->pass.home->endpoint);
+    dp_api__reply_error(call->req, 421, text);
+}
+
 void
 dp_api__run(ort_http_req *req, void *user)
 {
@@ -149,7 +164,11 @@ dp_api__run(ort_http_req *req, void *user)
         return;
     }
     if (call->pass.verdict == DP_GATE_FORWARD) {
-        dp_api__forward(call);
+        if ((call->route->flags & DP_ROUTE_STREAM) != 0) {
+            reply_elsewhere(call);
+        } else {
+            dp_api__forward(call);
+        }
         return;
     }
     ort_err err = slot_enter(call);
@@ -169,6 +188,9 @@ dp_api__run(ort_http_req *req, void *user)
     }
     if (err == ORT_OK) {
         err = ort_buf_check(&call->out);
+    }
+    if (ort_http_replied(req)) {
+        return; /* the handler has answered by itself */
     }
     if (err != ORT_OK) {
         reply_failed(call, err);

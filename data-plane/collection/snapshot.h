@@ -40,8 +40,9 @@ typedef struct {
 } dp_snapshot_totals;
 
 typedef struct {
-    uint64_t bytes_max;      /* of the file; 0 = no limit */
-    bool (*stop)(void *arg); /* asked now and then: true gives up with ORT_EBUSY; may be NULL */
+    uint64_t bytes_max; /* of the file; 0 = no limit */
+    /* Asked before each block: anything but ORT_OK ends the work with that. May be NULL. */
+    ort_err (*check)(void *arg, ort_diag *diag);
     void *arg;
 } dp_snapshot_bounds;
 
@@ -63,8 +64,7 @@ void dp_snapshot_writer_free(dp_snapshot_writer *writer); /* NULL is fine */
  *
  * aliases  its names besides `name`; only in a tenant's file
  *
- * ORT_EBUSY     another snapshot of the collection is being taken, the shard takes no writes, or
- *               bounds.stop said so
+ * ORT_EBUSY     another snapshot of the collection is being taken, or the shard takes no writes
  * ORT_ECORRUPT  the collection is damaged */
 ORT_NODISCARD ort_err dp_snapshot_put(dp_snapshot_writer *writer, dp_collection *collection,
                                       const char *name, const char *const *aliases,
@@ -112,7 +112,7 @@ ORT_NODISCARD ort_err dp_snapshot_next(dp_snapshot_reader *reader, dp_snapshot_i
  *
  * tenant, id  written into the files
  *
- * ORT_EIO, ORT_ENOSPC, ORT_ENOMEM, ORT_EBUSY (bounds.stop) */
+ * ORT_EIO, ORT_ENOSPC, ORT_ENOMEM, and what bounds.check says */
 ORT_NODISCARD ort_err dp_snapshot_fill(dp_snapshot_reader *reader, int data_dir,
                                        ort_tenant_id tenant, ort_collection_id id, ort_diag *diag);
 

@@ -54,12 +54,10 @@ dp_snapshot__bad(ort_diag *diag, const char *fmt, ...)
     return ort_fail(diag, ORT_EINVAL, "snapshot: %s", text);
 }
 
-static ort_err
-check_stop(const dp_snapshot_bounds *bounds, ort_diag *diag)
+ort_err
+dp_snapshot__check(const dp_snapshot_bounds *bounds, ort_diag *diag)
 {
-    return bounds->stop != NULL && bounds->stop(bounds->arg)
-               ? ort_fail(diag, ORT_EBUSY, "the node is stopping, or its disk is almost full")
-               : ORT_OK;
+    return bounds->check != NULL ? bounds->check(bounds->arg, diag) : ORT_OK;
 }
 
 /* --- writing ---------------------------------------------------------------------------------- */
@@ -84,7 +82,7 @@ ort_err
 dp_snapshot__write_block(dp_snapshot_writer *w, dp_snapshot_block type, ort_diag *diag)
 {
     unsigned char head[DP_SNAPSHOT_BLOCK_HEAD_BYTES];
-    ort_err err = check_stop(&w->bounds, diag);
+    ort_err err = dp_snapshot__check(&w->bounds, diag);
     if (err == ORT_OK) {
         err = ort_buf_check(&w->plain);
     }
@@ -262,7 +260,7 @@ dp_snapshot__read_block(dp_snapshot_reader *r, ort_diag *diag)
     unsigned char head[DP_SNAPSHOT_BLOCK_HEAD_BYTES];
     uint32_t stored = 0, plain = 0;
     ort_sha256 copy = r->digest;
-    ort_err err = check_stop(&r->bounds, diag);
+    ort_err err = dp_snapshot__check(&r->bounds, diag);
     ort_sha256_done(&copy, &r->digest_before);
     if (err == ORT_OK) {
         err = dp_snapshot__read(r, head, sizeof head, diag);

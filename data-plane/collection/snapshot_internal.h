@@ -11,10 +11,11 @@
 #define DP_SNAPSHOT_BLOCK_HEAD_BYTES 24u
 #define DP_SNAPSHOT_BLOCK_BYTES \
     (1u << 20) /* of points: a block ends with the point that passes it */
-#define DP_SNAPSHOT_PLAIN_BYTES_MAX (80u << 20) /* one point of any size we store, and its block \
-                                                 */
-#define DP_SNAPSHOT_TEXT_BYTES_MAX (16u << 20)  /* of a block of JSON */
-#define DP_SNAPSHOT_LEVEL 3                     /* of zstd; its own default */
+#define DP_SNAPSHOT_PLAIN_BYTES_MAX                                                             \
+    (80u << 20)                                /* one point of any size we store, and its block \
+                                                */
+#define DP_SNAPSHOT_TEXT_BYTES_MAX (16u << 20) /* of a block of JSON */
+#define DP_SNAPSHOT_LEVEL 3                    /* of zstd; its own default */
 #define DP_SNAPSHOT_LSN_MAX (UINT64_C(1) << 62)
 
 typedef enum {
@@ -66,6 +67,8 @@ ort_err dp_snapshot__write(dp_snapshot_writer *w, const void *bytes, size_t n, o
 /* Reads the next block into reader->plain, checked and unpacked. ORT_EINVAL: it is none. */
 ort_err dp_snapshot__read_block(dp_snapshot_reader *r, ort_diag *diag);
 ort_err dp_snapshot__read(dp_snapshot_reader *r, void *bytes, size_t n, ort_diag *diag);
+
+ort_err dp_snapshot__check(const dp_snapshot_bounds *bounds, ort_diag *diag);
 
 /* "snapshot: .." */
 ort_err dp_snapshot__bad(ort_diag *diag, const char *fmt, ...) ORT_PRINTF(2, 3);

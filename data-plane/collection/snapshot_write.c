@@ -32,8 +32,12 @@ take_view(dp_shard *s, const dp_snapshot_bounds *bounds, dp_schema **schema, dp_
             pthread_rwlock_unlock(&s->view);
         }
         pthread_mutex_unlock(&s->order);
-        if (err != ORT_EBUSY || broken || (bounds->stop != NULL && bounds->stop(bounds->arg))) {
+        if (err != ORT_EBUSY || broken) {
             break;
+        }
+        const ort_err stop = dp_snapshot__check(bounds, diag);
+        if (stop != ORT_OK) {
+            return stop;
         }
         nanosleep(&nap, NULL);
     }

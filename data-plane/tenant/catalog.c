@@ -3,7 +3,12 @@
  *   {"format": 1, "tenant": "<id>",
  *    "collections": [{"id": "<id>", "name": "..", "schema": {..}, "clean": true,
  *                     "points": n, "bytes": n, "disk_bytes": n}, ..],
- *    "aliases": [{"name": "..", "collection": "<id>"}, ..]}
+ *    "aliases": [{"name": "..", "collection": "<id>"}, ..],
+ *    "snapshots": [{"id": "<id of the file>", "collection": "<id>", "name": "..", "created_at": ms,
+ *                   "bytes": n, "sha256": "<64 hex>"}, ..]}
+ *
+ * Format 2 is format 1 with snapshots; a catalog without any is written as 1, so that a program
+ * that knows none still reads it, and one that would lose them refuses.
  *
  * "clean" is false on disk from before the first write after a collection was opened until it is
  * closed: after a crash its size is not known, and the tenant's first use opens it, so that quotas
@@ -20,7 +25,7 @@
 #include "base/log.h"
 #include "tenant/tenant_internal.h"
 
-#define FORMAT 1
+#define FORMAT 2 /* the newest */
 
 static const ort_log log_ = {"tenant"};
 
@@ -61,34 +66,72 @@ encode_entry(ort_jw *w, const dp_entry *e)
 }
 
 static void
-encode(const dp_tenant *t, ort_buf *out)
+encode_alias(ort_jw *w, const dp_alias *alias)
+{
+    char id[ORT_ID_TEXT_BYTES];
+    ort_id_format(alias->collection.v, id);
+    ort_jw_object(w);
+    ort_jw_key(w, "name");
+    ort_jw_str(w, alias->name);
+    ort_jw_key(w, "collection");
+    ort_jw_str(w, id);
+    ort_jw_object_end(w);
+}
+
+static void
+encode_snap(ort_jw *w, const dp_snap *snap)
+{
+    char id[ORT_ID_TEXT_BYTES], sha256[ORT_HASH_TEXT_BYTES];
+    ort_jw_object(w);
+    ort_id_format(snap->id.v, id);
+    ort_jw_key(w, "id");
+    ort_jw_str(w, id);
+    ort_id_format(snap->collection.v, id);
+    ort_jw_key(w, "collection");
+    ort_jw_str(w, id);
+    ort_jw_key(w, "name");
+    ort_jw_str(w, snap->info.name);
+    ort_jw_key(w, "created_at");
+    ort_jw_i64(w, snap->info.created_ms);
+    ort_jw_key(w, "bytes");
+    ort_jw_u64(w, snap->info.bytes);
+    ort_hash_format(&snap->info.sha256, sha256);
+    ort_jw_key(w, "sha256");
+    ort_jw_str(w, sha256);
+    ort_jw_object_end(w);
+}
+
+static void
+encode(const dp_tenant *t, const dp_catalog *c, ort_buf *out)
 {
     char id[ORT_ID_TEXT_BYTES];
     ort_jw w = {.buf = out};
     ort_id_format(t->id.v, id);
     ort_jw_object(&w);
     ort_jw_key(&w, "format");
-    ort_jw_u64(&w, FORMAT);
+    ort_jw_u64(&w, c->snaps->count > 0 ? FORMAT : 1);
     ort_jw_key(&w, "tenant");
     ort_jw_str(&w, id);
     ort_jw_key(&w, "collections");
     ort_jw_array(&w);
-    for (size_t i = 0; i < t->entry_count; i++) {
-        encode_entry(&w, t->entries[i]);
+    for (size_t i = 0; i < c->entry_count; i++) {
+        encode_entry(&w, c->entries[i]);
     }
     ort_jw_array_end(&w);
     ort_jw_key(&w, "aliases");
     ort_jw_array(&w);
-    for (size_t i = 0; i < t->aliases.count; i++) {
-        ort_id_format(t->aliases.items[i].collection.v, id);
-        ort_jw_object(&w);
-        ort_jw_key(&w, "name");
-        ort_jw_str(&w, t->aliases.items[i].name);
-        ort_jw_key(&w, "collection");
-        ort_jw_str(&w, id);
-        ort_jw_object_end(&w);
+    for (size_t i = 0; i < c->aliases->count; i++) {
+        encode_alias(&w, &c->aliases->items[i]);
     }
     ort_jw_array_end(&w);
+    if (c->snaps->count > 0) {
+        ort_jw_key(&w, "snapshots");
+        ort_jw_array(&w);
+        for (size_t i = 0; i < c->snaps->count; i++) {
+            encode_snap(&w, &c->snaps->items[i]);
+        }
+        ort_jw_array_end(&w);
+    }
     ort_jw_object_end(&w);
 }
 
@@ -114,11 +157,21 @@ make_folders(dp_tenant *t, ort_diag *diag)
 ort_err
 dp_tenant__save(dp_tenant *t, ort_diag *diag)
 {
+    return dp_tenant__save_as(t, NULL, diag);
+}
+
+ort_err
+dp_tenant__save_as(dp_tenant *t, const dp_catalog *catalog, ort_diag *diag)
+{
     ort_buf text = {0};
     char path[DP_TENANT_PATH_BYTES];
     pthread_mutex_lock(&t->lock);
     const bool deleted = t->deleted;
-    encode(t, &text);
+    const dp_catalog present = {.entries = t->entries,
+                                .entry_count = t->entry_count,
+                                .aliases = &t->aliases,
+                                .snaps = &t->snaps};
+    encode(t, catalog != NULL ? catalog : &present, &text);
     pthread_mutex_unlock(&t->lock);
 
     ort_err err =
@@ -199,6 +252,33 @@ decode_entry(dp_tenant *t, ort_json v, ort_diag *diag)
 }
 
 static ort_err
+decode_snap(dp_tenant *t, ort_json v, ort_diag *diag)
+{
+    dp_snap_list *list = &t->snaps;
+    dp_snap snap = {.id = {0}};
+    size_t len = 0, hash_len = 0;
+    const char *name = ort_json_str(ort_json_get(v, "name"), &len);
+    const char *hash = ort_json_str(ort_json_get(v, "sha256"), &hash_len);
+    if (name == NULL || len >= sizeof snap.info.name || memchr(name, 0, len) != NULL ||
+        hash == NULL || ort_hash_parse(hash, hash_len, &snap.info.sha256) != ORT_OK ||
+        !read_id(ort_json_get(v, "id"), &snap.id.v) ||
+        !read_id(ort_json_get(v, "collection"), &snap.collection.v) ||
+        ort_json_i64(ort_json_get(v, "created_at"), &snap.info.created_ms) != ORT_OK ||
+        ort_json_u64(ort_json_get(v, "bytes"), &snap.info.bytes) != ORT_OK ||
+        snap.info.bytes > INT64_MAX / 4 || list->count == DP_SNAPSHOTS_MAX) {
+        return bad(diag, "a snapshot is not as it is written");
+    }
+    memcpy(snap.info.name, name, len);
+    dp_snap *grown = realloc(list->items, (list->count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        return ORT_ENOMEM;
+    }
+    list->items = grown;
+    list->items[list->count++] = snap;
+    return ORT_OK;
+}
+
+static ort_err
 decode(dp_tenant *t, ort_json root, ort_diag *diag)
 {
     uint64_t format, owner;
@@ -228,7 +308,26 @@ decode(dp_tenant *t, ort_json root, ort_diag *diag)
             err = dp_alias__add(&t->aliases, name, len, id);
         }
     }
+    for (ort_json_iter it = ort_json_each(ort_json_get(root, "snapshots"));
+         err == ORT_OK && ort_json_step(&it);) {
+        err = decode_snap(t, it.value, diag);
+    }
     return err;
+}
+
+/* Whether the catalog names a file of that id in this folder. */
+static bool
+is_named(dp_tenant *t, const char *folder, ort_collection_id id)
+{
+    if (strcmp(folder, "snapshots") != 0) {
+        return dp_tenant__find_id(t, id) != NULL;
+    }
+    for (size_t i = 0; i < t->snaps.count; i++) {
+        if (t->snaps.items[i].id.v == id.v) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Moves the directories of one folder that no entry names to the trash: what a crash left of a
@@ -248,7 +347,7 @@ sweep_orphans(dp_tenant *t, const char *folder)
         ort_collection_id id;
         ort_diag diag = {""};
         if (d->d_name[0] == '.' || (ort_id_parse(d->d_name, strlen(d->d_name), &id.v) == ORT_OK &&
-                                    dp_tenant__find_id(t, id) != NULL)) {
+                                    is_named(t, folder, id))) {
             continue;
         }
         if (dp_tenants__trash(t->all, fd, d->d_name, &diag) != ORT_OK) {
@@ -302,6 +401,7 @@ dp_tenant__load(dp_tenant *t, ort_diag *diag)
     }
     sweep_orphans(t, "collections");
     sweep_orphans(t, "indexes");
+    sweep_orphans(t, "snapshots");
 done:
     ort_json_free(doc);
     ort_buf_fini(&text);

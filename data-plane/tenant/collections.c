@@ -23,9 +23,9 @@ dp_entry__free(dp_entry *e)
     }
 }
 
-/* Order of names: by bytes, then by length. */
-static int
-compare(const char *a, size_t a_len, const char *b, size_t b_len)
+/* By bytes, then by length. */
+int
+dp_tenant__compare(const char *a, size_t a_len, const char *b, size_t b_len)
 {
     const int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
     return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
@@ -39,7 +39,7 @@ place_of(const dp_tenant *t, const char *name, size_t len)
     while (low < high) {
         const size_t mid = low + (high - low) / 2;
         const char *other = t->entries[mid]->name;
-        if (compare(other, strlen(other), name, len) < 0) {
+        if (dp_tenant__compare(other, strlen(other), name, len) < 0) {
             low = mid + 1;
         } else {
             high = mid;
@@ -56,7 +56,7 @@ dp_tenant__find(dp_tenant *t, const char *name, size_t len)
         return NULL;
     }
     const char *other = t->entries[at]->name;
-    return compare(other, strlen(other), name, len) == 0 ? t->entries[at] : NULL;
+    return dp_tenant__compare(other, strlen(other), name, len) == 0 ? t->entries[at] : NULL;
 }
 
 dp_entry *
@@ -113,8 +113,8 @@ remove_entry(dp_tenant *t, const dp_entry *e)
 /* --- create, change, drop --------------------------------------------------------------------- */
 
 /* Whether a collection of that name may be made; with t->lock held. */
-static ort_err
-check_new(dp_tenant *t, const char *name, size_t len, ort_diag *diag)
+ort_err
+dp_tenant__check_new(dp_tenant *t, const char *name, size_t len, ort_diag *diag)
 {
     if (t->deleted) {
         return ort_fail(diag, ORT_EBUSY, "the tenant is being deleted");
@@ -173,19 +173,34 @@ dp_entry__uncharge(dp_tenant *t, dp_entry *e)
     }
 }
 
+ort_err
+dp_tenant__reserve_dropped(dp_tenant *t, size_t count)
+{
+    dp_entry **grown = realloc(t->dropped, (t->dropped_count + count + 1) * sizeof(dp_entry *));
+    if (grown == NULL) {
+        return ORT_ENOMEM;
+    }
+    t->dropped = grown;
+    return ORT_OK;
+}
+
+void
+dp_tenant__drop_entry(dp_tenant *t, dp_entry *e)
+{
+    t->dropped[t->dropped_count++] = e;
+    e->dropped = true;
+}
+
 /* Puts an entry that has just left the catalog among the dropped; with t->lock held. ORT_ENOMEM:
  * nothing changed. */
 static ort_err
 keep_dropped(dp_tenant *t, dp_entry *e)
 {
-    dp_entry **grown = realloc(t->dropped, (t->dropped_count + 1) * sizeof(dp_entry *));
-    if (grown == NULL) {
-        return ORT_ENOMEM;
+    const ort_err err = dp_tenant__reserve_dropped(t, 1);
+    if (err == ORT_OK) {
+        dp_tenant__drop_entry(t, e);
     }
-    t->dropped = grown;
-    t->dropped[t->dropped_count++] = e;
-    e->dropped = true;
-    return ORT_OK;
+    return err;
 }
 
 bool
@@ -240,7 +255,7 @@ dp_tenant_create_collection(dp_tenant *t, const char *name, size_t len, dp_schem
 
     pthread_mutex_lock(&t->change);
     pthread_mutex_lock(&t->lock);
-    err = check_new(t, name, len, diag);
+    err = dp_tenant__check_new(t, name, len, diag);
     if (err == ORT_OK) {
         err = insert_entry(t, e);
     }
@@ -360,20 +375,29 @@ ort_err
 dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len, bool *existed, ort_diag *diag)
 {
     dp_alias_list rest = {0}, old = {0};
+    dp_snap_list snaps = {0}, old_snaps = {0};
     ort_err err = ORT_OK;
+    ort_collection_id gone = {0};
     bool idle = false;
     *existed = false;
     pthread_mutex_lock(&t->change);
     pthread_mutex_lock(&t->lock);
     dp_entry *e = dp_tenant__find(t, name, len);
     if (e != NULL) {
+        gone = e->id;
         err = dp_alias__without(&t->aliases, e->id, &rest);
+    }
+    if (e != NULL && err == ORT_OK && (err = dp_snap__copy(&t->snaps, 0, &snaps)) == ORT_OK) {
+        dp_snap__remove_of(&snaps, e->id);
     }
     if (e != NULL && err == ORT_OK && (err = keep_dropped(t, e)) == ORT_OK) {
         remove_entry(t, e);
         old = t->aliases;
         t->aliases = rest;
         rest = (dp_alias_list){0};
+        old_snaps = t->snaps;
+        t->snaps = snaps;
+        snaps = (dp_snap_list){0};
     }
     pthread_mutex_unlock(&t->lock);
     if (e != NULL && err == ORT_OK) {
@@ -385,6 +409,9 @@ dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len, bool *exis
             rest = t->aliases;
             t->aliases = old;
             old = (dp_alias_list){0};
+            snaps = t->snaps;
+            t->snaps = old_snaps;
+            old_snaps = (dp_snap_list){0};
         } else {
             *existed = true;
             idle = dp_tenant__take_dropped(t, e);
@@ -392,8 +419,13 @@ dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len, bool *exis
         pthread_mutex_unlock(&t->lock);
     }
     pthread_mutex_unlock(&t->change);
+    if (*existed) {
+        dp_snap__trash_of(t, &old_snaps, gone);
+    }
     dp_alias__clear(&rest);
     dp_alias__clear(&old);
+    free(snaps.items);
+    free(old_snaps.items);
     if (idle) {
         dp_tenant__bury(t, e);
     }

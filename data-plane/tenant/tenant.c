@@ -37,6 +37,13 @@ dp_tenant__ref(dp_tenant *t)
     atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
 }
 
+dp_tenant *
+dp_tenant_ref(dp_tenant *t)
+{
+    dp_tenant__ref(t);
+    return t;
+}
+
 void
 dp_tenant_unref(dp_tenant *t)
 {
@@ -56,6 +63,7 @@ dp_tenant_unref(dp_tenant *t)
     free(t->entries);
     free(t->dropped);
     dp_alias__clear(&t->aliases);
+    free(t->snaps.items);
     dp_quota_free(t->quota);
     pthread_cond_destroy(&t->moved);
     pthread_mutex_destroy(&t->lock);
@@ -128,6 +136,8 @@ dp_tenant__ready(dp_tenant *t, ort_diag *diag)
         if (err != ORT_OK) {
             t->entry_count = 0;
             dp_alias__clear(&t->aliases);
+            free(t->snaps.items);
+            t->snaps = (dp_snap_list){0};
         }
         note_load(t, err, &why);
         pthread_mutex_unlock(&t->lock);
@@ -151,6 +161,7 @@ dp_tenant_set_limits(dp_tenant *t, const dp_tenant_limits *limits)
     dp_quota_set_limits(t->quota, limits->points_max, limits->bytes_max);
     pthread_mutex_lock(&t->lock);
     t->collections_max = limits->collections_max;
+    t->bytes_max = limits->bytes_max;
     if (t->points_per_collection_max != limits->points_per_collection_max) {
         t->points_per_collection_max = limits->points_per_collection_max;
         for (size_t i = 0; i < t->entry_count; i++) {
@@ -201,5 +212,9 @@ dp_tenant_get_usage(dp_tenant *t, dp_tenant_usage *out)
     for (size_t i = 0; i < t->entry_count; i++) {
         out->disk_bytes += t->entries[i]->disk_bytes;
     }
+    for (size_t i = 0; i < t->snaps.count; i++) {
+        out->disk_bytes += t->snaps.items[i].info.bytes;
+    }
+    out->disk_bytes += t->file_bytes;
     pthread_mutex_unlock(&t->lock);
 }

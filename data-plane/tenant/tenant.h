@@ -38,6 +38,7 @@ void dp_tenants_close(dp_tenants *all); /* no reference may be out */
  * ORT_EIO, ORT_ENOSPC, ORT_ENOMEM. */
 ORT_NODISCARD ort_err dp_tenants_get(dp_tenants *all, ort_tenant_id id, dp_tenant **out,
                                      ort_diag *diag);
+dp_tenant *dp_tenant_ref(dp_tenant *t);
 void dp_tenant_unref(dp_tenant *t); /* NULL is fine */
 
 ort_tenant_id dp_tenant_id(const dp_tenant *t);

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "base/map.h"
+#include "tenant/snapshots.h"
 #include "tenant/tenant.h"
 
 /* How long a collection that could not be opened is answered from memory before it is tried again.
@@ -63,6 +64,18 @@ typedef struct {
     size_t count;
 } dp_alias_list;
 
+/* A snapshot of a collection that the catalog names: snapshots/<id>. */
+typedef struct {
+    ort_collection_id id;         /* of the file */
+    ort_collection_id collection; /* whose */
+    dp_snapshot_info info;
+} dp_snap;
+
+typedef struct {
+    dp_snap *items; /* oldest first */
+    size_t count;
+} dp_snap_list;
+
 struct dp_tenant {
     dp_tenants *all;
     ort_tenant_id id;
@@ -78,13 +91,19 @@ struct dp_tenant {
     dp_entry **dropped; /* still in use, opening or closing */
     size_t dropped_count;
     dp_alias_list aliases; /* sorted by name */
-    dp_quota *quota;       /* of open collections, and what the closed ones were charged */
-    bool unsaved;          /* sizes of collections that closed are not in the catalog yet */
-    ort_diag *failure;     /* why the catalog could not be read, and */
-    uint64_t failed_ms;    /* when; 0: it could */
+    dp_snap_list snaps;
+    bool snapshotting;   /* a snapshot, backup or restore is under way */
+    uint32_t read_count; /* of dp_tenant_snapshot_open() */
+    uint32_t file_count; /* dp_tenant_file handles */
+    uint64_t file_bytes; /* what they hold, and what a snapshot in the making does */
+    dp_quota *quota;     /* of open collections, and what the closed ones were charged */
+    bool unsaved;        /* sizes of collections that closed are not in the catalog yet */
+    ort_diag *failure;   /* why the catalog could not be read, and */
+    uint64_t failed_ms;  /* when; 0: it could */
     ort_err failed_err;
     uint32_t collections_max;
     uint64_t points_per_collection_max;
+    uint64_t bytes_max;
 
     _Atomic uint64_t requests, searches, writes, bytes_in, bytes_out;
 };
@@ -102,6 +121,10 @@ struct dp_tenants {
     _Atomic uint32_t failed;         /* collections that could not be opened when last tried */
     _Atomic uint32_t failed_tenants; /* whose catalog could not be read */
 
+    atomic_bool disk_low;
+    atomic_uint snapshot_jobs;
+    uint32_t background; /* threads of dp_tenants_background(); lock, wake */
+
     /* What is open: upkeep looks at these, however many tenants there are. */
     pthread_mutex_t open_lock;
     dp_entry *open_first;
@@ -118,6 +141,15 @@ ORT_NODISCARD ort_err dp_tenant__load(dp_tenant *t, ort_diag *diag);
 /* Writes the catalog of now. With t->change held, t->lock not. Makes the tenant's directories. */
 ORT_NODISCARD ort_err dp_tenant__save(dp_tenant *t, ort_diag *diag);
 
+/* Writes a catalog that is about to be the tenant's; likewise. */
+typedef struct {
+    dp_entry *const *entries;
+    size_t entry_count;
+    const dp_alias_list *aliases;
+    const dp_snap_list *snaps;
+} dp_catalog;
+ORT_NODISCARD ort_err dp_tenant__save_as(dp_tenant *t, const dp_catalog *catalog, ort_diag *diag);
+
 /* collections.c */
 void dp_entry__charge(dp_tenant *t, dp_entry *entry); /* t->lock held, or loading */
 void dp_entry__uncharge(dp_tenant *t, dp_entry *entry);
@@ -127,6 +159,17 @@ void dp_entry__uncharge(dp_tenant *t, dp_entry *entry);
 bool dp_tenant__take_dropped(dp_tenant *t, dp_entry *entry);
 void dp_tenant__bury(dp_tenant *t, dp_entry *entry);
 
+/* Whether a collection of that name may be made; t->lock held. */
+ORT_NODISCARD ort_err dp_tenant__check_new(dp_tenant *t, const char *name, size_t len,
+                                           ort_diag *diag);
+
+/* Puts an entry that leaves the catalog among the dropped; t->lock held, and there is room. */
+ORT_NODISCARD ort_err dp_tenant__reserve_dropped(dp_tenant *t, size_t count);
+void dp_tenant__drop_entry(dp_tenant *t, dp_entry *entry);
+
+/* Order of names among the entries. */
+int dp_tenant__compare(const char *a, size_t a_len, const char *b, size_t b_len);
+
 /* The entry of a collection's name or of an alias of it; t->lock held, as for all that find. */
 dp_entry *dp_tenant__resolve(dp_tenant *t, const char *name, size_t len);
 dp_entry *dp_tenant__find(dp_tenant *t, const char *name, size_t len);
@@ -134,6 +177,8 @@ dp_entry *dp_tenant__find_id(dp_tenant *t, ort_collection_id id);
 void dp_entry__free(dp_entry *entry);
 
 /* use.c */
+ORT_NODISCARD ort_err dp_tenant__make_folder(dp_tenant *t, const char *folder, ort_collection_id id,
+                                             int *fd_out, ort_diag *diag);
 
 /* Closes an open entry that nobody uses; t->lock is held, is let go meanwhile, and is held again.
  * The catalog is saved by the caller. false: it was not OPEN or is in use. */
@@ -146,6 +191,20 @@ void dp_tenant__save_sizes(dp_tenant *t);
 
 /* Closes every collection that nobody uses, and saves the catalog. */
 void dp_tenant__close_all(dp_tenant *t);
+
+/* snapshots.c */
+
+/* One of these at a time a tenant, a few a node. ORT_EBUSY. */
+ORT_NODISCARD ort_err dp_tenant__job_begin(dp_tenant *t, ort_diag *diag);
+void dp_tenant__job_end(dp_tenant *t);
+ORT_NODISCARD ort_err dp_tenant__may_go_on(void *tenant, ort_diag *diag); /* dp_snapshot_bounds */
+
+/* A copy with room for more. ORT_ENOMEM: *out is empty. */
+ORT_NODISCARD ort_err dp_snap__copy(const dp_snap_list *list, size_t room, dp_snap_list *out);
+void dp_snap__remove_of(dp_snap_list *list, ort_collection_id collection);
+
+/* Those of the first list that belong to a collection (all: {0}) go to the trash. */
+void dp_snap__trash_of(dp_tenant *t, const dp_snap_list *list, ort_collection_id collection);
 
 /* aliases.c */
 dp_alias *dp_alias__find(const dp_alias_list *list, const char *name, size_t len);

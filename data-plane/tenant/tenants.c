@@ -336,6 +336,12 @@ dp_tenants_close(dp_tenants *all)
     if (all == NULL) {
         return;
     }
+    pthread_mutex_lock(&all->lock);
+    all->closing = true; /* background work gives up at its next block */
+    while (all->background > 0) {
+        pthread_cond_wait(&all->wake, &all->lock);
+    }
+    pthread_mutex_unlock(&all->lock);
     if (all->janitor_runs) {
         pthread_mutex_lock(&all->lock);
         all->closing = true;

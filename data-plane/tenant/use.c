@@ -26,8 +26,9 @@ open_folder(dp_tenant *t, const char *folder, const ort_collection_id *id)
 }
 
 /* Makes collections/<id> or indexes/<id> beneath the tenant, and opens it. */
-static ort_err
-make_folder(dp_tenant *t, const char *folder, ort_collection_id id, int *fd_out, ort_diag *diag)
+ort_err
+dp_tenant__make_folder(dp_tenant *t, const char *folder, ort_collection_id id, int *fd_out,
+                       ort_diag *diag)
 {
     char name[ORT_ID_TEXT_BYTES];
     ort_id_format(id.v, name);
@@ -59,7 +60,7 @@ make_index_dir(void *arg)
     pthread_mutex_lock(&t->lock);
     const bool deleted = t->deleted;
     pthread_mutex_unlock(&t->lock);
-    if (!deleted && make_folder(t, "indexes", e->id, &fd, &diag) != ORT_OK) {
+    if (!deleted && dp_tenant__make_folder(t, "indexes", e->id, &fd, &diag) != ORT_OK) {
         ORT_LOG_WARN(&log_, "collection.indexes",
                      "tenant=%016" PRIx64 " collection=%016" PRIx64 " err=%s", t->id.v, e->id.v,
                      diag.text);
@@ -103,7 +104,7 @@ open_files(dp_tenant *t, dp_entry *e, dp_schema *schema, uint64_t points_max, dp
     int data_fd = open_folder(t, "collections", &e->id);
     ort_err err = ORT_OK;
     if (data_fd < 0 && errno == ENOENT) { /* it is new */
-        err = make_folder(t, "collections", e->id, &data_fd, diag);
+        err = dp_tenant__make_folder(t, "collections", e->id, &data_fd, diag);
     } else if (data_fd < 0) {
         err = ort_fail_errno(diag, ORT_EIO, "open its directory");
     }

@@ -246,6 +246,10 @@ void ort_http_problem_as(ort_http_req *req, int status, const char *code, const 
  * too slow; go on to end all the same. */
 ORT_NODISCARD ort_err ort_http_stream_begin(ort_http_req *req, int status,
                                             const char *content_type);
+/* The same for an answer whose length is known: exactly that must be written, or the connection
+ * closes, so that the client sees that something is missing. */
+ORT_NODISCARD ort_err ort_http_stream_begin_sized(ort_http_req *req, int status,
+                                                  const char *content_type, uint64_t len);
 ORT_NODISCARD ort_err ort_http_stream_write(ort_http_req *req, const void *bytes, size_t len);
 void ort_http_stream_end(ort_http_req *req);
 

@@ -150,6 +150,7 @@ struct ort_http_req {
     bool replied;
     bool streaming;
     bool stream_chunked;
+    uint64_t stream_left; /* of a sized one */
     bool close_after;
     bool client_closes; /* by its Connection field or its version */
     bool write_failed;
@@ -189,8 +190,8 @@ void ort_http__wire_stop(ort_http_server *server);
 ORT_NODISCARD ort_err ort_http__wire_library_up(bool tls, ort_diag *diag);
 void ort_http__wire_library_down(void);
 
-/* gzip.c: packs a body into `out` when the client asks for that and it pays, and adds the fields that
- * say so; false: send it as it is. */
+/* gzip.c: packs a body into `out` when the client asks for that and it pays, and adds the fields
+ * that say so; false: send it as it is. */
 bool ort_http__gzip(ort_http_req *req, const char *content_type, const void *bytes, size_t len,
                     ort_buf *out);
 

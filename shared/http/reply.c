@@ -305,8 +305,8 @@ ort_http_problem(ort_http_req *req, ort_err err, const ort_diag *diag)
                         diag != NULL ? diag->text : NULL);
 }
 
-ort_err
-ort_http_stream_begin(ort_http_req *req, int status, const char *content_type)
+static ort_err
+stream_begin(ort_http_req *req, int status, const char *content_type, int64_t length)
 {
     ort_buf out = {0};
     ort_err err = ORT_OK;
@@ -319,14 +319,28 @@ ort_http_stream_begin(ort_http_req *req, int status, const char *content_type)
         answer_begin(req, status, content_type);
         return ORT_OK;
     }
-    head_make(req, &out, status, content_type, -1);
-    req->stream_chunked = !req->http_1_0;
+    head_make(req, &out, status, content_type, length);
+    req->stream_chunked = length < 0 && !req->http_1_0;
+    req->stream_left = length > 0 ? (uint64_t)length : 0;
     if (ort_buf_check(&out) != ORT_OK || ort_http__wire_write(req, out.data, out.len) != ORT_OK) {
         give_up(req);
         err = ORT_EIO;
     }
     ort_buf_fini(&out);
     return err;
+}
+
+ort_err
+ort_http_stream_begin(ort_http_req *req, int status, const char *content_type)
+{
+    return stream_begin(req, status, content_type, -1);
+}
+
+ort_err
+ort_http_stream_begin_sized(ort_http_req *req, int status, const char *content_type, uint64_t len)
+{
+    assert(len <= INT64_MAX);
+    return stream_begin(req, status, content_type, (int64_t)len);
 }
 
 ort_err
@@ -342,6 +356,7 @@ ort_http_stream_write(ort_http_req *req, const void *bytes, size_t len)
         return ORT_OK; /* a chunk of no bytes would end the answer */
     }
     req->outcome.bytes_out += len;
+    req->stream_left -= len < req->stream_left ? len : req->stream_left;
     if (req->answer != NULL) {
         ort_buf_put(&req->answer->body, bytes, len);
         return ort_buf_check(&req->answer->body);
@@ -361,6 +376,9 @@ ort_http_stream_end(ort_http_req *req)
 {
     assert(req->streaming);
     req->streaming = false;
+    if (req->stream_left > 0 && req->method != ORT_HTTP_HEAD) {
+        give_up(req);
+    }
     if (req->answer == NULL && !req->write_failed && req->stream_chunked &&
         req->method != ORT_HTTP_HEAD && ort_http__wire_write(req, "0\r\n\r\n", 5) != ORT_OK) {
         give_up(req);
