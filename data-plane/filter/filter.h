@@ -3,6 +3,7 @@
 #define DP_FILTER_H
 #include "base/json_read.h"
 #include "base/point_id.h"
+#include "filter/field.h"
 
 /* An immutable tree of conditions, and the compact JSON text it came from (which is how it stands
  * in a log record). From dp_filter_parse() to dp_filter_free(); free(NULL) is allowed. Threads: any
@@ -26,13 +27,13 @@ typedef struct dp_filter dp_filter;
 ORT_NODISCARD ort_err dp_filter_parse(dp_filter **out, ort_json v, const char *where,
                                       ort_diag *diag);
 
-/* The same from text that dp_filter_text() gave, as it comes out of a log record: still checked. */
+/* The same from text that dp_filter_write_record() or dp_filter_peek_text() gave: still checked. */
 ORT_NODISCARD ort_err dp_filter_parse_text(dp_filter **out, const char *text, size_t len,
                                            ort_diag *diag);
 
 void dp_filter_free(dp_filter *filter);
 
-/* The filter as compact JSON: what to put into a log record. Lives as long as the filter. */
+/* The filter as compact JSON. Lives as long as the filter. */
 const char *dp_filter_peek_text(const dp_filter *filter, size_t *len_out);
 
 /* Whether it constrains nothing: every point matches. NULL counts as such. */
@@ -44,6 +45,31 @@ uint32_t dp_filter_condition_count(const dp_filter *filter);
 /* The vector names that has_vector conditions ask for: walk with i = 0, 1, ... until NULL. */
 const char *dp_filter_peek_vector_name(const dp_filter *filter, uint32_t i);
 
+/* --- conditions on text --------------------------------------------------------------------------
+ *
+ * `text`, `text_any` and `phrase` ask for parts of a string where the field has no text index, and
+ * for words where it has one, whether that index is built or not. Which of the two is settled when
+ * the filter meets a schema: here. A record carries what was settled when it was written, so that
+ * its replay does not hang on the schema of that day. */
+
+/* The words that a filter asks for. One thread at a time. NULL stands for none. */
+typedef struct dp_filter_texts dp_filter_texts;
+
+/* Settles the text conditions of the filter by the declared fields (NULL: none), or, for a filter
+ * that was read from a record, by what stands there. The filter is borrowed; a reference to fields
+ * is kept. *out NULL, and ORT_OK: no condition asks for words.
+ * ORT_EVALIDATE: a condition has too many words. ORT_ENOMEM. *out is NULL. */
+ORT_NODISCARD ort_err dp_filter_bind(const dp_filter *filter, dp_fields *fields,
+                                     dp_filter_texts **out, ort_diag *diag);
+void dp_filter_texts_free(dp_filter_texts *texts); /* NULL is fine */
+
+/* Whether any condition could be settled by a declaration. */
+bool dp_filter_has_texts(const dp_filter *filter);
+
+/* Appends the filter as a log record holds it: its text, and the declarations that its text
+ * conditions were settled by, as one more member. */
+void dp_filter_write_record(const dp_filter *filter, const dp_fields *fields, ort_buf *out);
+
 /* A point, as far as filters look at it. */
 typedef struct {
     ort_point_id id;
@@ -52,6 +78,7 @@ typedef struct {
     size_t payload_len;
     bool (*has_vector)(void *ctx, const char *name); /* NULL: it has none */
     void *ctx;
+    dp_filter_texts *texts; /* of this filter; NULL: text conditions ask for parts of strings */
 } dp_filter_point;
 
 /* Whether the point matches; a NULL filter matches all. A payload that is no JSON object (it was

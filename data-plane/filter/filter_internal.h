@@ -5,6 +5,7 @@
  * only reads, so that threads may share a filter. */
 #ifndef DP_FILTER_INTERNAL_H
 #define DP_FILTER_INTERNAL_H
+#include "filter/field.h"
 #include "filter/filter.h"
 #include "filter/path_internal.h"
 
@@ -27,6 +28,7 @@ typedef enum {
     DP_MATCH_TEXT,     /* holds texts[0] */
     DP_MATCH_TEXT_ANY, /* holds one of texts */
     DP_MATCH_PREFIX,   /* begins with texts[0] */
+    DP_MATCH_PHRASE,   /* holds texts[0]; with a text index its words, in this order */
 } dp_match_kind;
 
 typedef struct {
@@ -35,6 +37,7 @@ typedef struct {
     dp_text *texts; /* count; sorted for ANY and EXCEPT */
     int64_t *integers;
     size_t count;
+    dp_text raw; /* TEXT, TEXT_ANY, PHRASE: as it was sent */
 } dp_match;
 
 typedef struct {
@@ -79,7 +82,13 @@ typedef struct {
     dp_count_range count;
     bool has_is_empty, is_empty;
     bool has_is_null, is_null;
+    uint32_t text_number; /* of the filter's text conditions; DP_TEXT_NONE: none of them */
 } dp_field;
+
+#define DP_TEXT_NONE UINT32_MAX
+
+/* The member by which a record says how its text conditions were settled. */
+#define DP_FILTER_RECORD_FIELDS "$text_fields"
 
 typedef enum {
     DP_COND_FIELD,
@@ -131,8 +140,18 @@ struct dp_filter {
     uint32_t condition_count;
     const char **vector_names;
     uint32_t vector_name_count, vector_name_cap;
-    dp_path **paths; /* all of the tree, to free */
+    dp_field **text_fields; /* conditions on text, but for those in `nested` */
+    uint32_t text_field_count, text_field_cap;
+    dp_fields *own_fields; /* text indexes that stand in a record; they rule its conditions */
+    dp_path **paths;       /* all of the tree, to free */
     size_t path_count, path_cap;
     dp_block *blocks; /* the tree's memory */
 };
+
+/* What the condition asks by words, or NULL: as a part of the text. */
+dp_text_query *dp_filter_texts_peek(const dp_filter_texts *texts, uint32_t number);
+
+/* filter_match.c, for evaluation too. */
+double dp_geo__distance_m(dp_geo_point a, dp_geo_point b);
+bool dp_geo__polygon_holds(const dp_geo *g, dp_geo_point p);
 #endif /* DP_FILTER_INTERNAL_H */

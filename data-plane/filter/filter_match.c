@@ -89,6 +89,7 @@ match_text(const dp_match *m, dp_text t)
     case DP_MATCH_EXCEPT_INTEGER:
         return true;
     case DP_MATCH_TEXT:
+    case DP_MATCH_PHRASE:
         return holds_text(t, m->texts[0]);
     case DP_MATCH_TEXT_ANY:
         for (size_t i = 0; i < m->count; i++) {
@@ -170,8 +171,8 @@ radians(double degrees)
 }
 
 /* Great-circle distance by the haversine formula on the mean radius of the earth (IUGG). */
-static double
-haversine_m(dp_geo_point a, dp_geo_point b)
+double
+dp_geo__distance_m(dp_geo_point a, dp_geo_point b)
 {
     const double earth_radius_m = 6371008.8;
     const double dlat = sin(radians(b.lat - a.lat) / 2), dlon = sin(radians(b.lon - a.lon) / 2);
@@ -204,6 +205,20 @@ ring_holds(const dp_geo_ring *ring, dp_geo_point p)
     return inside;
 }
 
+bool
+dp_geo__polygon_holds(const dp_geo *g, dp_geo_point p)
+{
+    if (!ring_holds(&g->rings[0], p)) {
+        return false;
+    }
+    for (size_t i = 1; i < g->ring_count; i++) {
+        if (ring_holds(&g->rings[i], p)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool
 geo_one(const dp_geo *g, ort_json v)
 {
@@ -216,26 +231,30 @@ geo_one(const dp_geo *g, ort_json v)
     case DP_GEO_BOX:
         return box_holds(g, p);
     case DP_GEO_RADIUS:
-        return haversine_m(g->a, p) < g->radius_m;
+        return dp_geo__distance_m(g->a, p) < g->radius_m;
     case DP_GEO_POLYGON:
-        if (!ring_holds(&g->rings[0], p)) {
-            return false;
-        }
-        for (size_t i = 1; i < g->ring_count; i++) {
-            if (ring_holds(&g->rings[i], p)) {
-                return false;
-            }
-        }
-        return true;
+        return dp_geo__polygon_holds(g, p);
     default:
         return false;
     }
 }
 
+/* Words are looked for in all strings of the point together; what they came to is asked at the end.
+ * Without memory for it the point does not match. */
 static bool
-field_holds_for(const dp_field *f, ort_json v)
+look_for_words(dp_text_query *words, ort_json v)
 {
-    return (f->match.kind != DP_MATCH_NONE && match_one(&f->match, v)) ||
+    size_t len;
+    const char *text = ort_json_type_of(v) == ORT_JSON_STRING ? ort_json_str(v, &len) : NULL;
+    return text != NULL && dp_text_query_look(words, text, len) == ORT_OK &&
+           dp_text_query_holds(words);
+}
+
+static bool
+field_holds_for(const dp_field *f, dp_text_query *words, ort_json v)
+{
+    return (words != NULL ? look_for_words(words, v)
+                          : f->match.kind != DP_MATCH_NONE && match_one(&f->match, v)) ||
            (f->range.given && range_one(&f->range, v)) ||
            (f->geo.kind != DP_GEO_NONE && geo_one(&f->geo, v));
 }
@@ -284,6 +303,7 @@ holds_null(ort_json v)
 /* What a walk over the values of one path learns. */
 typedef struct {
     const dp_field *field; /* NULL: only empty and null are asked */
+    dp_text_query *words;  /* in place of field->match, which asks for words */
     bool any_value, all_empty, any_null, holds, count_holds;
 } field_walk;
 
@@ -299,10 +319,10 @@ visit_value(void *ctx, ort_json v)
     }
     if (!w->holds && ort_json_type_of(v) == ORT_JSON_ARRAY) {
         for (ort_json_iter it = ort_json_each(v); !w->holds && ort_json_step(&it);) {
-            w->holds = field_holds_for(w->field, it.value);
+            w->holds = field_holds_for(w->field, w->words, it.value);
         }
     } else if (!w->holds) {
-        w->holds = field_holds_for(w->field, v);
+        w->holds = field_holds_for(w->field, w->words, v);
     }
     w->count_holds =
         w->count_holds || (w->field->count.given && count_holds(&w->field->count, values_in(v)));
@@ -310,17 +330,21 @@ visit_value(void *ctx, ort_json v)
 }
 
 static field_walk
-walk_field(const dp_path *path, const dp_field *field, ort_json root)
+walk_field(const dp_path *path, const dp_field *field, dp_text_query *words, ort_json root)
 {
-    field_walk w = {.field = field, .all_empty = true};
+    field_walk w = {.field = field, .words = words, .all_empty = true};
+    if (words != NULL) {
+        dp_text_query_begin(words);
+    }
     dp_path_each(path, root, visit_value, &w);
     return w;
 }
 
 static bool
-field_matches(const dp_field *f, ort_json root)
+field_matches(const dp_field *f, const subject *s, ort_json root)
 {
-    const field_walk w = walk_field(f->path, f, root);
+    const field_walk w =
+        walk_field(f->path, f, dp_filter_texts_peek(s->point->texts, f->text_number), root);
     return w.holds || w.count_holds ||
            (!w.any_value && f->count.given && count_holds(&f->count, 0)) ||
            (f->has_is_empty && w.all_empty == f->is_empty) ||
@@ -393,11 +417,11 @@ condition_matches(const dp_condition *c, subject *s, const ort_json *element)
     const ort_json root = element != NULL ? *element : payload_of(s);
     switch (c->kind) {
     case DP_COND_FIELD:
-        return field_matches(c->u.field, root);
+        return field_matches(c->u.field, s, root);
     case DP_COND_IS_EMPTY:
-        return walk_field(c->path, NULL, root).all_empty;
+        return walk_field(c->path, NULL, NULL, root).all_empty;
     case DP_COND_IS_NULL:
-        return walk_field(c->path, NULL, root).any_null;
+        return walk_field(c->path, NULL, NULL, root).any_null;
     default:
         nested = (nested_walk){.clauses = c->clauses, .s = s};
         dp_path_each(c->path, root, visit_array, &nested);

@@ -24,6 +24,8 @@ typedef struct {
     ort_diag *diag;
     char where[256];
     size_t where_len;
+    uint32_t nested; /* how deep */
+    bool record;     /* what a record adds is allowed */
 } parser;
 
 static const char no_condition[] = "data did not match any variant of untagged enum Condition";
@@ -217,6 +219,7 @@ parse_text_any(parser *p, dp_match *m, ort_json v)
         return malformed(p);
     }
     m->kind = DP_MATCH_TEXT_ANY;
+    m->raw = (dp_text){.text = text, .len = len};
     m->texts = take(p, len / 2 + 1, sizeof *m->texts);
     if (m->texts == NULL) {
         return no_memory(p);
@@ -240,7 +243,10 @@ parse_text_any(parser *p, dp_match *m, ort_json v)
 static ort_err
 parse_match(parser *p, dp_match *m, ort_json v)
 {
-    static const char *const plain[] = {"text", "phrase", "prefix"};
+    static const struct {
+        const char *name;
+        dp_match_kind kind;
+    } plain[] = {{"text", DP_MATCH_TEXT}, {"phrase", DP_MATCH_PHRASE}, {"prefix", DP_MATCH_PREFIX}};
     ort_json w;
     if (ort_json_type_of(v) != ORT_JSON_OBJECT) {
         return malformed(p);
@@ -249,8 +255,10 @@ parse_match(parser *p, dp_match *m, ort_json v)
         return parse_match_value(p, m, w);
     }
     for (size_t i = 0; i < 3; i++) {
-        if (ort_json_given(w = ort_json_get(v, plain[i]))) {
-            return set_text(p, m, i == 2 ? DP_MATCH_PREFIX : DP_MATCH_TEXT, w);
+        if (ort_json_given(w = ort_json_get(v, plain[i].name))) {
+            const ort_err err = set_text(p, m, plain[i].kind, w);
+            m->raw = err == ORT_OK ? m->texts[0] : m->raw;
+            return err;
         }
     }
     if (ort_json_given(w = ort_json_get(v, "text_any"))) {
@@ -422,6 +430,32 @@ parse_flag(parser *p, ort_json v, bool *has, bool *out)
     return ort_json_bool(v, out) == ORT_OK ? ORT_OK : malformed(p);
 }
 
+/* Numbers the text conditions. Inside `nested` they ask for parts of strings: no index knows which
+ * words stand in one element. */
+static ort_err
+note_text(parser *p, dp_field *f)
+{
+    dp_filter *filter = p->filter;
+    f->text_number = DP_TEXT_NONE;
+    if ((f->match.kind != DP_MATCH_TEXT && f->match.kind != DP_MATCH_TEXT_ANY &&
+         f->match.kind != DP_MATCH_PHRASE) ||
+        p->nested > 0) {
+        return ORT_OK;
+    }
+    if (filter->text_field_count == filter->text_field_cap) {
+        const uint32_t cap = filter->text_field_cap == 0 ? 4 : filter->text_field_cap * 2;
+        dp_field **grown = realloc(filter->text_fields, cap * sizeof(dp_field *));
+        if (grown == NULL) {
+            return no_memory(p);
+        }
+        filter->text_fields = grown;
+        filter->text_field_cap = cap;
+    }
+    f->text_number = filter->text_field_count;
+    filter->text_fields[filter->text_field_count++] = f;
+    return ORT_OK;
+}
+
 static ort_err
 parse_field(parser *p, dp_condition *c, ort_json v)
 {
@@ -437,6 +471,7 @@ parse_field(parser *p, dp_condition *c, ort_json v)
     if (err == ORT_OK && ort_json_given(match)) {
         err = parse_match(p, &f->match, match);
     }
+    err = err == ORT_OK ? note_text(p, f) : err;
     if (err == ORT_OK && ort_json_given(range)) {
         err = parse_range(p, &f->range, range);
     }
@@ -550,7 +585,9 @@ parse_nested(parser *p, dp_condition *c, ort_json v)
         c->path->count--;
     }
     const size_t before = enter(p, "nested.filter", SIZE_MAX);
+    p->nested++;
     err = err == ORT_OK ? parse_clauses(p, c->clauses, filter) : err;
+    p->nested--;
     leave(p, before);
     return err;
 }
@@ -663,6 +700,7 @@ check_members(parser *p, ort_json v)
         for (size_t i = 0; i < 4; i++) {
             found = found || ort_json_str_is(it.key, known[i]);
         }
+        found = found || (p->record && ort_json_str_is(it.key, DP_FILTER_RECORD_FIELDS));
         if (!found) {
             size_t len;
             const char *key = ort_json_str(it.key, &len);
@@ -696,7 +734,8 @@ parse_clauses(parser *p, dp_clauses *out, ort_json v)
 
 /* Takes text, whatever happens. */
 static ort_err
-parse_own_text(dp_filter **out, char *text, size_t len, const char *where, ort_diag *diag)
+parse_own_text(dp_filter **out, char *text, size_t len, const char *where, bool record,
+               ort_diag *diag)
 {
     dp_filter *filter = calloc(1, sizeof *filter);
     *out = NULL;
@@ -706,12 +745,17 @@ parse_own_text(dp_filter **out, char *text, size_t len, const char *where, ort_d
     }
     filter->text = text;
     filter->text_len = len;
-    parser p = {.filter = filter, .diag = diag};
+    parser p = {.filter = filter, .diag = diag, .record = record};
     const int n = snprintf(p.where, sizeof p.where, "%s", where);
     p.where_len = n > 0 && (size_t)n < sizeof p.where ? (size_t)n : strlen(p.where);
 
     ort_err err = ort_json_parse(&filter->doc, text, len, (ort_json_limits){0}, diag);
     err = err == ORT_OK ? parse_clauses(&p, &filter->root, ort_json_root(filter->doc)) : err;
+    if (err == ORT_OK && record) {
+        const ort_json root = ort_json_root(filter->doc);
+        err =
+            dp_fields_parse(&filter->own_fields, ort_json_get(root, DP_FILTER_RECORD_FIELDS), diag);
+    }
     if (err != ORT_OK) {
         dp_filter_free(filter);
         return err;
@@ -735,7 +779,7 @@ dp_filter_parse(dp_filter **out, ort_json v, const char *where, ort_diag *diag)
         ort_buf_fini(&buf);
         return ort_fail(diag, ORT_ENOMEM, "out of memory");
     }
-    return parse_own_text(out, buf.data, buf.len, where, diag);
+    return parse_own_text(out, buf.data, buf.len, where, false, diag);
 }
 
 ort_err
@@ -747,7 +791,7 @@ dp_filter_parse_text(dp_filter **out, const char *text, size_t len, ort_diag *di
         return ort_fail(diag, ORT_ENOMEM, "out of memory");
     }
     memcpy(copy, text, len);
-    return parse_own_text(out, copy, len, "filter", diag);
+    return parse_own_text(out, copy, len, "filter", true, diag);
 }
 
 void
@@ -765,6 +809,8 @@ dp_filter_free(dp_filter *filter)
     }
     free(filter->paths);
     free(filter->vector_names);
+    free(filter->text_fields);
+    dp_fields_unref(filter->own_fields);
     ort_json_free(filter->doc);
     free(filter->text);
     free(filter);

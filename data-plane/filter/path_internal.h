@@ -1,6 +1,8 @@
 /* data-plane/filter/path_internal.h: a parsed path, as the files of this folder see it. */
 #ifndef DP_PATH_INTERNAL_H
 #define DP_PATH_INTERNAL_H
+#include <string.h>
+
 #include "filter/path.h"
 
 #define DP_PATH_STEPS_MAX 64u /* as deep as a payload can be */
@@ -19,6 +21,14 @@ struct dp_path {
     dp_step steps[DP_PATH_STEPS_MAX];
     char text[]; /* as it was given */
 };
+
+static inline bool
+dp_step__is_same(const dp_step *a, const dp_step *b)
+{
+    return a->kind == b->kind && (a->kind != DP_STEP_INDEX || a->index == b->index) &&
+           (a->kind != DP_STEP_KEY ||
+            (a->key_len == b->key_len && memcmp(a->key, b->key, a->key_len) == 0));
+}
 
 /* The member of object with this key, the last where it stands twice; type NONE otherwise. */
 ort_json dp_json_member(ort_json object, const char *key, size_t len);

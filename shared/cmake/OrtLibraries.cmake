@@ -22,6 +22,21 @@ ort__pkg(ort_deflate libdeflate)
 ort__pkg(ort_cmocka cmocka)
 ort__pkg(ort_yaml yaml-0.1)
 
+ort__pkg(ort_icu icu-uc)
+
+# Compressed bitmaps and word stems: packages without a pkg-config file.
+find_library(ORT_ROARING_LIBRARY roaring REQUIRED)
+find_path(ORT_ROARING_INCLUDE roaring/roaring.h REQUIRED)
+add_library(ort_roaring INTERFACE)
+target_include_directories(ort_roaring SYSTEM INTERFACE "${ORT_ROARING_INCLUDE}")
+target_link_libraries(ort_roaring INTERFACE "${ORT_ROARING_LIBRARY}")
+
+find_library(ORT_STEMMER_LIBRARY stemmer REQUIRED)
+find_path(ORT_STEMMER_INCLUDE libstemmer.h REQUIRED)
+add_library(ort_stemmer INTERFACE)
+target_include_directories(ort_stemmer SYSTEM INTERFACE "${ORT_STEMMER_INCLUDE}")
+target_link_libraries(ort_stemmer INTERFACE "${ORT_STEMMER_LIBRARY}")
+
 find_package(nng CONFIG REQUIRED)
 add_library(ort_nng INTERFACE)
 target_link_libraries(ort_nng INTERFACE nng::nng)
