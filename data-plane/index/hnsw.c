@@ -8,7 +8,7 @@
 
 #include "base/limits.h"
 #include "index/bytes.h"
-#include "index/hnsw_internal.h"
+#include "index/hnsw_file.h"
 
 static ort_err
 check_config(const dp_rows *rows, const dp_hnsw_config *config, ort_diag *diag)
@@ -88,6 +88,7 @@ dp_hnsw_new(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config, or
     graph->level_scale = 1.0 / log((double)graph->m);
     graph->code = config->metric != DP_METRIC_MANHATTAN ? config->code : DP_CODE_NONE;
     graph->coding = config->coding;
+    graph->links_on_disk = config->links_on_disk;
     graph->distance = dp_distance_of(graph->metric, rows->elem);
     graph->bytes = graph->metric == DP_METRIC_EUCLID && rows->dim <= DP_BYTES_DIM_MAX;
     if (graph->code == DP_CODE_AUTO && graph->bytes && rows->elem == DP_ELEM_U8) {
@@ -117,6 +118,7 @@ dp_hnsw_free(dp_hnsw *graph)
     if (graph == NULL) {
         return;
     }
+    dp_graph_file_close(graph->file);
     dp_slab_fini(&graph->nodes);
     dp_slab_fini(&graph->links);
     dp_code_set_free(dp_hnsw__set(graph));

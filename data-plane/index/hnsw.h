@@ -22,6 +22,8 @@ typedef struct {
     dp_code code;
     dp_code_options coding; /* of an explicit code */
     uint64_t seed;          /* of the level drawing; the same seed and order give the same graph */
+    bool links_on_disk;     /* links of the lowest level stay in the file where there is one, as far
+                             * as walks over codes allow; else they are read into memory */
 } dp_hnsw_config;
 
 /* An empty graph. rows is borrowed until dp_hnsw_free().
@@ -118,14 +120,36 @@ typedef struct {
 ORT_NODISCARD ort_err dp_hnsw_save(dp_hnsw *graph, int dir_fd, const char *name,
                                    const dp_hnsw_stamp *stamp, ort_diag *diag);
 
-/* Reads a graph back. Any damage is found before the graph is used, and no byte of the file can
- * make the process read or write out of bounds: the caller deletes the file and builds anew.
+/* Opens a graph's file: reads its head, nothing else. Until dp_hnsw_verify() has returned ORT_OK it
+ * may be verified or freed, nothing else.
  *
  * config  as for new: a file of another metric, m, code or dim is refused (ef_construct may differ)
  * stamp   owner is compared; slot_end is a bound; lsn is written
  *
  * ORT_ENOTFOUND  no file. ORT_ECORRUPT damaged. ORT_EVERSION of a newer program.
  * ORT_ESTALE     of another owner or configuration. ORT_ENOMEM, ORT_EIO */
+ORT_NODISCARD ort_err dp_hnsw_open(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config,
+                                   int dir_fd, const char *name, dp_hnsw_stamp *stamp,
+                                   ort_diag *diag);
+
+/* Maps the file's links and codes, reads the rest of it, and checks every byte: any damage is found
+ * before the graph is used, and no byte of the file can make the process read or write out of
+ * bounds: the caller deletes the file and builds anew. Costs as long as it takes to read the file,
+ * so it is work for a worker, while exact scans answer. A graph that was not opened from a file is
+ * ORT_OK.
+ *
+ * progress  NULL, or its `cancel` is looked at
+ *
+ * ORT_EBUSY cancelled. ORT_ECORRUPT, ORT_ESTALE, ORT_ENOMEM, ORT_EIO. After any of them the graph
+ * can only be freed. */
+ORT_NODISCARD ort_err dp_hnsw_verify(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag);
+
+/* Copies into memory what is mapped and is not meant to stay on disk, beside searches, inserts and
+ * deletes. Walks are faster afterwards (huge pages), and nothing a disk does can touch them.
+ * ORT_EBUSY, cancelled, and ORT_ENOMEM: part of it stays mapped; call again or do not. */
+ORT_NODISCARD ort_err dp_hnsw_settle(dp_hnsw *graph, dp_hnsw_progress *progress);
+
+/* Open and verify. */
 ORT_NODISCARD ort_err dp_hnsw_load(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config,
                                    int dir_fd, const char *name, dp_hnsw_stamp *stamp,
                                    ort_diag *diag);

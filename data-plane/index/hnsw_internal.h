@@ -49,6 +49,9 @@ struct dp_code_set {
     _Atomic(uint32_t) inexact; /* 1: there was a row whose codes are not exact */
 };
 
+/* A file that was opened and not yet looked through; hnsw_file.h. */
+typedef struct dp_graph_file dp_graph_file;
+
 struct dp_hnsw {
     const dp_rows *rows;
     dp_metric metric;
@@ -61,6 +64,8 @@ struct dp_hnsw {
     double level_scale;
     const dp_distance *distance; /* rows */
     bool bytes;                  /* EUCLID, and few enough components for bytes.h */
+    bool links_on_disk;
+    dp_graph_file *file; /* owned; NULL: there is none, or all of it was found sound */
 
     dp_slab nodes; /* dp_node */
     dp_slab links; /* dp_link[m0], the lowest level */
@@ -148,6 +153,22 @@ dp_hnsw__unlock(dp_node *node)
     atomic_store_explicit(&node->lock, 0, memory_order_release);
 }
 
+/* Drops links to slots that there are not: a page of a mapped file can come back changed. What was
+ * linked has room, and room is told of before the link. */
+static inline uint32_t
+dp_hnsw__within(const dp_hnsw *graph, uint32_t *slots, uint32_t n)
+{
+    uint32_t end =
+        atomic_load_explicit((_Atomic(uint32_t) *)&graph->slot_end, memory_order_acquire);
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        slots[kept] = slots[i];
+        kept += slots[i] < end;
+    }
+    return kept;
+}
+
 /* Copies a list into slots[capacity]; returns how many. */
 static inline uint32_t
 dp_hnsw__read(const dp_hnsw *graph, uint32_t slot, uint32_t level, uint32_t *slots)
@@ -164,7 +185,7 @@ dp_hnsw__read(const dp_hnsw *graph, uint32_t slot, uint32_t level, uint32_t *slo
         }
         slots[n++] = link - 1;
     }
-    return n;
+    return dp_hnsw__within(graph, slots, n);
 }
 
 /* Replaces a list; the caller holds the node's lock, or is the only one who knows the node. */

@@ -40,7 +40,7 @@ scratch_new(void)
 static ort_err
 grow(dp_scratch *s, uint32_t slot_count, size_t dim)
 {
-    if (slot_count > s->visited_count) {
+    if (slot_count > s->visited_max) {
         size_t want = (size_t)slot_count + slot_count / 4 + 1024;
         uint8_t *visited;
 
@@ -53,9 +53,10 @@ grow(dp_scratch *s, uint32_t slot_count, size_t dim)
         }
         free(s->visited);
         s->visited = visited;
-        s->visited_count = (uint32_t)want;
+        s->visited_max = (uint32_t)want;
         s->epoch = 0;
     }
+    s->visited_count = slot_count;
     if (dim > s->dim_max) {
         float *vector = malloc(dim * sizeof *vector);
         float *other_vector = malloc(dim * sizeof *other_vector);
@@ -168,8 +169,8 @@ dp_scratch_forget(dp_scratch *scratch)
 {
     if (++scratch->epoch == 0) {
         scratch->epoch = 1;
-        if (scratch->visited_count > 0) {
-            memset(scratch->visited, 0, scratch->visited_count);
+        if (scratch->visited_max > 0) {
+            memset(scratch->visited, 0, scratch->visited_max);
         }
     }
 }

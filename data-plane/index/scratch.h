@@ -28,7 +28,8 @@ typedef struct dp_scratch {
 
     /* visited[slot] == epoch: met by this walk. No clearing, but once in 255 walks. */
     uint8_t *visited;
-    uint32_t visited_count;
+    uint32_t visited_count; /* slots that this walk may meet; others are passed over */
+    uint32_t visited_max;   /* room for as many */
     uint8_t epoch;
 
     dp_candidate *pool; /* candidates, nearest first */

@@ -2,7 +2,9 @@
  */
 #ifndef DP_SLAB_H
 #define DP_SLAB_H
+#include <assert.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -17,7 +19,9 @@ typedef struct {
      * looking up is one load, one multiplication and one addition. 0: not there yet. */
     _Atomic(uintptr_t) biased[DP_SLAB_CHUNKS];
     size_t stride_bytes;
+    _Atomic(uint32_t) mapped; /* bit c: chunk c is a private mapping of a file */
 } dp_slab;
+static_assert(DP_SLAB_CHUNKS <= 32, "a bit a chunk");
 
 void dp_slab_init(dp_slab *slab, size_t stride_bytes);
 void dp_slab_fini(dp_slab *slab);
@@ -26,8 +30,40 @@ void dp_slab_fini(dp_slab *slab);
  * ORT_ENOMEM: fewer exist, none was lost. */
 ORT_NODISCARD ort_err dp_slab_reserve(dp_slab *slab, uint32_t index);
 
+/* Makes elements 0 .. count - 1 those that stand one after the other at `offset` of a file, without
+ * reading any: pages come when they are touched, and what is written to them stays in memory. The
+ * slab is empty; `offset` is a multiple of 4096, and so is the stride times the first chunk, so
+ * that every chunk begins at a page. The file may be closed afterwards, its last page is there in
+ * whole, zeros behind the last element.
+ *
+ * ORT_ENOTIMPL  pages of this machine are not of 4096 bytes: read it instead. ORT_ENOMEM, ORT_EIO;
+ *               the slab is empty after any of them */
+ORT_NODISCARD ort_err dp_slab_map(dp_slab *slab, int fd, uint64_t offset, uint32_t count,
+                                  ort_diag *diag);
+
+/* How the system shall treat the mapped chunks: MADV_RANDOM, MADV_SEQUENTIAL and so on. */
+void dp_slab_advise(const dp_slab *slab, int advice);
+
+/* Puts chunk c of `fresh` in the place of the slab's, and the slab's into `fresh`. Readers of the
+ * slab go on in one or the other: who frees `fresh` waits for them before. Nobody writes. */
+void dp_slab_exchange(dp_slab *slab, dp_slab *fresh, unsigned chunk);
+
+/* Copies what a chunk of the slab has of the first `count` elements into memory, as the same chunk
+ * of `fresh`, which has none. ORT_ENOMEM */
+ORT_NODISCARD ort_err dp_slab_copy(const dp_slab *slab, dp_slab *fresh, unsigned chunk,
+                                   uint32_t count);
+
+static inline bool
+dp_slab_is_mapped(const dp_slab *slab, unsigned chunk)
+{
+    return (atomic_load_explicit((_Atomic(uint32_t) *)&slab->mapped, memory_order_relaxed) >>
+            chunk) &
+           1U;
+}
+
 /* Memory of the first `count` elements, in whole pages: what lies behind them in the last chunk was
- * never touched and is not there yet. */
+ * never touched and is not there yet. Mapped chunks count for nothing: the system takes their pages
+ * back when it needs them. */
 size_t dp_slab_bytes(const dp_slab *slab, uint32_t count);
 
 static inline unsigned

@@ -11,7 +11,9 @@
 
 #define DIM 4u
 #define SLOTS 300u
-#define HEADER 128u
+#define PAGE 4096u
+#define TABLE 128u
+#define ROW 24u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -68,21 +70,26 @@ put_crc(unsigned char *file, size_t at, size_t from, size_t bytes)
     memcpy(file + at, &crc, sizeof crc); /* the files are little-endian, and so are we */
 }
 
-/* The sections as the sound file has them. */
+/* The sections as the sound file has them; none of them is as long as two groups. */
 static void
 fit_checksums(unsigned char *file)
 {
-    uint32_t upper_count;
-    size_t nodes = HEADER;
-    size_t links = nodes + (size_t)SLOTS * 8;
-    size_t codes = links + (size_t)SLOTS * 8 * 4;
-    size_t upper = codes + (size_t)SLOTS * (16 + 16);
+    uint32_t sections;
+    size_t sums;
 
-    memcpy(&upper_count, sound + 40, sizeof upper_count);
-    put_crc(file, 88, nodes, links - nodes);
-    put_crc(file, 92, links, codes - links);
-    put_crc(file, 96, codes, upper - codes);
-    put_crc(file, 100, upper, (size_t)upper_count * 4 * 4);
+    memcpy(&sections, sound + 88, sizeof sections);
+    memcpy(&sums, sound + TABLE + (sections - 1) * ROW + 8, sizeof sums);
+    for (uint32_t i = 0; i + 1 < sections; i++) {
+        size_t begin;
+        size_t end;
+
+        memcpy(&begin, sound + TABLE + i * ROW + 8, sizeof begin);
+        memcpy(&end, sound + TABLE + (i + 1) * ROW + 8, sizeof end);
+        assert(end - begin <= (1U << 20) && end > begin);
+        put_crc(file, sums + (size_t)i * 4, begin, end - begin);
+    }
+    put_crc(file, 92, TABLE, PAGE - TABLE);
+    put_crc(file, 96, sums, PAGE);
     put_crc(file, 124, 0, 124);
 }
 

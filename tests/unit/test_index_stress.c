@@ -1,9 +1,11 @@
 /* Searches, inserts, deletes and repairs at the same time; meant for the thread sanitizer too. */
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -66,7 +68,7 @@ change_all_the_time(void *arg)
     uint64_t seed = p->begin + 1;
 
     for (uint32_t i = p->begin; i < p->end; i++) {
-        if (dp_hnsw_insert(a->graph, i) != ORT_OK) {
+        if (!dp_hnsw_has(a->graph, i) && dp_hnsw_insert(a->graph, i) != ORT_OK) {
             atomic_fetch_add(&a->failures, 1);
         }
     }
@@ -87,12 +89,43 @@ change_all_the_time(void *arg)
     return NULL;
 }
 
+/* What upkeep does beside requests: saving, and moving between file and memory. */
 static void
-stress(dp_code code)
+keep_up(arena *a, const dp_hnsw_config *config, int dir)
+{
+    const dp_hnsw_stamp stamp = {.owner = {1, 2}};
+
+    if (dir < 0) {
+        return;
+    }
+    if (config->links_on_disk) {
+        assert_int_equal(dp_hnsw_save(a->graph, dir, "graph", &stamp, NULL), ORT_OK);
+    } else {
+        assert_int_equal(dp_hnsw_settle(a->graph, NULL), ORT_OK);
+    }
+}
+
+/* The graph begins as a file. */
+static void
+begin_mapped(arena *a, const dp_hnsw_config *config, int dir)
+{
+    dp_hnsw_stamp stamp = {.owner = {1, 2}};
+
+    assert_int_equal(dp_hnsw_build(a->graph, 0, N, NULL, 1, NULL, NULL), ORT_OK);
+    assert_int_equal(dp_hnsw_save(a->graph, dir, "graph", &stamp, NULL), ORT_OK);
+    dp_hnsw_free(a->graph);
+    assert_int_equal(dp_hnsw_load(&a->graph, &a->rows.view, config, dir, "graph", &stamp, NULL),
+                     ORT_OK);
+}
+
+static void
+stress(dp_code code, bool mapped, bool on_disk)
 {
     static arena a;
-    dp_hnsw_config config = {.metric = DP_METRIC_EUCLID, .code = code};
+    dp_hnsw_config config = {.metric = DP_METRIC_EUCLID, .code = code, .links_on_disk = on_disk};
     dp_hnsw_report report;
+    char path[] = "/tmp/ort-stress-XXXXXX";
+    int dir = -1;
     pthread_t searchers[2];
     pthread_t changers[2];
     part parts[2];
@@ -105,6 +138,11 @@ stress(dp_code code)
         test_rows_put(&a.rows, i, a.vectors + (size_t)i * DIM);
     }
     assert_int_equal(dp_hnsw_new(&a.graph, &a.rows.view, &config, NULL), ORT_OK);
+    if (mapped) {
+        assert_non_null(mkdtemp(path));
+        dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        begin_mapped(&a, &config, dir);
+    }
     for (uint32_t i = 0; i < 2; i++) {
         parts[i] = (part){.a = &a, .begin = i * (N / 2), .end = (i + 1) * (N / 2)};
         assert_int_equal(pthread_create(&changers[i], NULL, change_all_the_time, &parts[i]), 0);
@@ -115,6 +153,7 @@ stress(dp_code code)
         struct timespec pause = {.tv_nsec = 20000000};
 
         nanosleep(&pause, NULL);
+        keep_up(&a, &config, dir);
     }
     atomic_store(&a.stop, true);
     for (uint32_t i = 0; i < 2; i++) {
@@ -134,20 +173,41 @@ stress(dp_code code)
     dp_hnsw_free(a.graph);
     test_rows_fini(&a.rows);
     free(a.vectors);
+    if (dir >= 0) {
+        (void)unlinkat(dir, "graph", 0);
+        close(dir);
+        rmdir(path);
+    }
 }
 
 static void
 codes_under_stress(void **state)
 {
     (void)state;
-    stress(DP_CODE_AUTO);
+    stress(DP_CODE_AUTO, false, false);
 }
 
 static void
 rows_under_stress(void **state)
 {
     (void)state;
-    stress(DP_CODE_NONE);
+    stress(DP_CODE_NONE, false, false);
+}
+
+/* Searches begin in the mapping and end in memory. */
+static void
+settling_under_stress(void **state)
+{
+    (void)state;
+    stress(DP_CODE_AUTO, true, false);
+}
+
+/* Each save gives the links to the file it wrote, under the feet of walks. */
+static void
+links_on_disk_under_stress(void **state)
+{
+    (void)state;
+    stress(DP_CODE_AUTO, true, true);
 }
 
 int
@@ -156,6 +216,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_under_stress),
         cmocka_unit_test(rows_under_stress),
+        cmocka_unit_test(settling_under_stress),
+        cmocka_unit_test(links_on_disk_under_stress),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
