@@ -162,6 +162,15 @@ ort_err dp_api__cluster(dp_call *call);
 ort_err dp_api__telemetry(dp_call *call);
 ort_err dp_api__unbuilt(dp_call *call);
 
+/* operator.c */
+ort_err dp_api__collection_cluster(dp_call *call);
+ort_err dp_api__collection_optimizations(dp_call *call);
+ort_err dp_api__collection_memory(dp_call *call);
+ort_err dp_api__issues(dp_call *call);
+ort_err dp_api__issues_clear(dp_call *call);
+ort_err dp_api__standalone(dp_call *call);
+ort_err dp_api__operators_only(dp_call *call);
+
 /* collections.c */
 ort_err dp_api__collections_list(dp_call *call);
 ort_err dp_api__collection_create(dp_call *call);

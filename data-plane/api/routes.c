@@ -43,6 +43,8 @@
 #define P C "/points"
 #define STORES DP_ROUTE_STORES
 #define GROWS (DP_ROUTE_STORES | DP_ROUTE_GROWS)
+#define STANDALONE(verb, path) ROUTE(verb, path, dp_api__standalone, ANY_SCOPE, 0, REQUEST)
+#define OPERATOR(verb, path) ROUTE(verb, path, dp_api__operators_only, ANY_SCOPE, 0, REQUEST)
 #define UNBUILT(verb, path, scopes) ROUTE(verb, path, dp_api__unbuilt, scopes, 0, REQUEST)
 
 const ort_http_route dp_api__routes[] = {
@@ -53,6 +55,20 @@ const ort_http_route dp_api__routes[] = {
     PAGE("/metrics", dp_api__metrics),
     ROUTE(GET, "/cluster", dp_api__cluster, ANY_SCOPE, 0, REQUEST),
     ROUTE(GET, "/telemetry", dp_api__telemetry, ANY_SCOPE, 0, REQUEST),
+    ROUTE(GET, "/issues", dp_api__issues, ANY_SCOPE, 0, REQUEST),
+    ROUTE(DELETE, "/issues", dp_api__issues_clear, MANAGE, 0, REQUEST),
+    STANDALONE(GET, "/cluster/telemetry"),
+    STANDALONE(POST, "/cluster/recover"),
+    STANDALONE(DELETE, "/cluster/peer/{peer}"),
+    OPERATOR(GET, "/quotas"),
+    OPERATOR(PUT, "/quotas"),
+    OPERATOR(GET, "/audit/logs"),
+    OPERATOR(GET, "/logger"),
+    OPERATOR(POST, "/logger"),
+    OPERATOR(GET, "/profiler/slow_requests"),
+    OPERATOR(GET, "/stacktrace"),
+    OPERATOR(GET, "/debugger"),
+    OPERATOR(PATCH, "/debugger"),
 
     ROUTE(GET, "/collections", dp_api__collections_list, ANY_SCOPE, 0, REQUEST),
     ROUTE(GET, C, dp_api__collection_get, ANY_SCOPE, 0, REQUEST),
@@ -63,6 +79,13 @@ const ort_http_route dp_api__routes[] = {
     ROUTE(GET, "/aliases", dp_api__aliases_list, ANY_SCOPE, 0, REQUEST),
     ROUTE(POST, "/collections/aliases", dp_api__aliases_change, MANAGE, STORES, REQUEST),
     ROUTE(GET, C "/aliases", dp_api__collection_aliases, ANY_SCOPE, 0, REQUEST),
+    ROUTE(GET, C "/cluster", dp_api__collection_cluster, ANY_SCOPE, 0, REQUEST),
+    ROUTE(GET, C "/optimizations", dp_api__collection_optimizations, ANY_SCOPE, 0, REQUEST),
+    ROUTE(GET, C "/memory", dp_api__collection_memory, ANY_SCOPE, 0, REQUEST),
+    STANDALONE(POST, C "/cluster"),
+    STANDALONE(GET, C "/shards"),
+    STANDALONE(PUT, C "/shards"),
+    STANDALONE(POST, C "/shards/delete"),
 
     ROUTE(PUT, C "/index", dp_api__index_create, MANAGE, STORES, REQUEST),
     ROUTE(DELETE, C "/index/{field}", dp_api__index_delete, MANAGE, STORES, REQUEST),
@@ -109,13 +132,6 @@ const ort_http_route dp_api__routes[] = {
     /* Known to clients, not built: a clear 501 rather than a 404 that looks like a wrong name. */
     UNBUILT(PUT, C "/vectors/{vector}", MANAGE),
     UNBUILT(DELETE, C "/vectors/{vector}", MANAGE),
-    UNBUILT(GET, C "/cluster", ANY_SCOPE),
-    UNBUILT(POST, C "/cluster", MANAGE),
-    UNBUILT(GET, C "/optimizations", ANY_SCOPE),
-    UNBUILT(PUT, C "/shards", MANAGE),
-    UNBUILT(POST, C "/shards/delete", MANAGE),
-    UNBUILT(GET, "/issues", ANY_SCOPE),
-    UNBUILT(DELETE, "/issues", MANAGE),
 };
 
 const size_t dp_api__route_count = sizeof dp_api__routes / sizeof dp_api__routes[0];
