@@ -13,6 +13,9 @@
 #include "collection/shard_internal.h"
 
 #define SLICE_SLOTS 1024u
+#define LOG_PLAIN_FILES 2u /* full files of the log that are left plain: the next cut takes them \
+                            */
+#define LOG_PACK_LEVEL 1
 #define RETRY_NS (UINT64_C(10) * 1000000000u)
 #define RELOCATE_SLOTS 128u     /* at once: about as long as an ordinary batch of writes */
 #define RELOCATE_STEPS_MAX 512u /* a checkpoint: the next one goes on */
@@ -39,6 +42,14 @@ checkpoint_due(dp_shard *s)
         stats.disk_bytes / 4 > s->checkpoint_bytes ? stats.disk_bytes / 4 : s->checkpoint_bytes;
     return behind >= due && ort_mono_ns() >= atomic_load(&s->checkpoint_retry_ns) &&
            !atomic_load(&s->broken);
+}
+
+/* Only a shard whose log may grow long has such files: a large one. */
+static bool
+log_pack_due(dp_shard *s)
+{
+    return ort_mono_ns() >= atomic_load(&s->checkpoint_retry_ns) &&
+           dp_log_pack_due(s->log, LOG_PLAIN_FILES);
 }
 
 bool
@@ -75,7 +86,7 @@ anything_to_do(dp_shard *s)
     pthread_mutex_lock(&s->upkeep);
     const bool dead = s->dead_count > 0 || s->dead_lost;
     pthread_mutex_unlock(&s->upkeep);
-    return dead || checkpoint_due(s) ||
+    return dead || checkpoint_due(s) || log_pack_due(s) ||
            (ort_mono_ns() >= atomic_load(&s->graph_retry_ns) && dp_shard__due(s) > 0);
 }
 
@@ -526,6 +537,16 @@ round_of_work(dp_shard *s)
         ort_diag diag;
         if (checkpoint(s, &diag) != ORT_OK) {
             ORT_LOG_WARN(&log_, "checkpoint.failed",
+                         "tenant=%016" PRIx64 " collection=%016" PRIx64 " err=%s", s->tenant.v,
+                         s->collection.v, diag.text);
+            atomic_store(&s->checkpoint_retry_ns, ort_mono_ns() + RETRY_NS);
+        }
+    }
+    if (!atomic_load(&s->stop) && log_pack_due(s)) {
+        ort_diag diag;
+        bool packed;
+        if (dp_log_pack(s->log, LOG_PLAIN_FILES, LOG_PACK_LEVEL, &packed, &diag) != ORT_OK) {
+            ORT_LOG_WARN(&log_, "log.pack",
                          "tenant=%016" PRIx64 " collection=%016" PRIx64 " err=%s", s->tenant.v,
                          s->collection.v, diag.text);
             atomic_store(&s->checkpoint_retry_ns, ort_mono_ns() + RETRY_NS);

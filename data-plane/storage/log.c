@@ -433,7 +433,7 @@ dp_log_disk_bytes(dp_log *log)
     uint64_t bytes = 0;
     pthread_mutex_lock(&log->mutex);
     for (uint32_t i = 0; i < log->file_count; i++) {
-        bytes += log->files[i].bytes;
+        bytes += log->files[i].packed_bytes != 0 ? log->files[i].packed_bytes : log->files[i].bytes;
     }
     if (log->file_end > newest(log)->bytes) {
         bytes += log->file_end - newest(log)->bytes;

@@ -138,6 +138,18 @@ ORT_NODISCARD ort_err dp_log_replay(dp_log *log, uint64_t from_lsn, dp_log_fn fn
  * when the newest holds nothing but such records and is no longer small. */
 ORT_NODISCARD ort_err dp_log_cut(dp_log *log, uint64_t lsn, ort_diag *diag);
 
+/* Packs the oldest file that is full, plain, and behind at least `keep` other full ones that are
+ * plain: what is likely to be cut soon is not worth it. Writers are held up for a rename and a sync
+ * of the directory. *packed_out false: there was none. One at a time, beside anybody.
+ *
+ * ORT_ECORRUPT  the file is damaged: it stays as it is
+ * ORT_EIO, ORT_ENOSPC, ORT_ENOMEM, ORT_EBUSY (somebody is at it) likewise */
+ORT_NODISCARD ort_err dp_log_pack(dp_log *log, uint32_t keep, int level, bool *packed_out,
+                                  ort_diag *diag);
+
+/* Whether dp_log_pack() would find one. */
+bool dp_log_pack_due(dp_log *log, uint32_t keep);
+
 /* Bytes of records behind `lsn`, for deciding when to checkpoint; roughly, by files. And what the
  * files take on disk. */
 uint64_t dp_log_bytes_behind(dp_log *log, uint64_t lsn);

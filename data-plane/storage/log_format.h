@@ -34,6 +34,23 @@
  *           24   4  zero
  *           28   4  crc32c      of bytes 0..27
  *
+ * A file that is full may be packed: the same name, and the same bytes in blocks of 256 KiB, up to
+ * the last frame. It never is the newest.
+ *
+ *   packed   0   8  magic       "ORTLGZ\0\1"
+ *            8   4  version     1
+ *           12   4  block_count
+ *           16   8  tenant_id
+ *           24   8  shard_id
+ *           32   8  first_lsn
+ *           40   8  bytes       unpacked
+ *           48   8  zero
+ *           56   4  index_crc32c
+ *           60   4  crc32c      of bytes 0..59
+ *           64      index: 16 bytes a block: packed u32, crc32c u32 of the packed bytes, codec u32
+ *                   (0 plain, 1 zstd), zero u32
+ *                   blocks, one behind the other
+ *
  * The hash of a record is SipHash-2-4, under a fixed key, of its prev_hash, lsn, epoch, type,
  * length and the SipHash of its body. It links records, also across files and replicas; it is no
  * defence against somebody who can write the disk.
@@ -46,6 +63,14 @@
 #ifndef DP_LOG_FORMAT_H
 #define DP_LOG_FORMAT_H
 #include "storage/log.h"
+
+#define DP_LOG_PACK_NAME "logz.new" /* while it is written */
+#define DP_LOG_PACK_HEADER_BYTES 64u
+#define DP_LOG_PACK_ENTRY_BYTES 16u
+#define DP_LOG_PACK_VERSION 1u
+#ifndef DP_LOG_PACK_BYTES /* the simulation has short files */
+#define DP_LOG_PACK_BYTES (256u << 10)
+#endif
 
 #define DP_LOG_HEADER_BYTES 64u
 #define DP_LOG_RECORD_HEADER_BYTES 52u

@@ -13,42 +13,66 @@ void dp_log__name(uint64_t first_lsn, char out[DP_LOG_NAME_BYTES]);
 /* A file of the log. */
 typedef struct {
     uint64_t first_lsn;
-    uint64_t bytes; /* up to its last frame; of the newest: at the last durable one */
+    uint64_t bytes; /* up to its last frame; of the newest: at the last durable one; unpacked */
+    uint64_t packed_bytes; /* on disk, of a packed one; 0: it is plain */
 } dp_log_file;
 
 /* The files beneath dir_fd, oldest first; the array is the caller's to free. */
 ORT_NODISCARD ort_err dp_log__list(int dir_fd, dp_log_file **out, uint32_t *count_out,
                                    ort_diag *diag);
 
-/* A window over a file, so that frames are looked at where they stand. */
+/* A window over a file, so that frames are looked at where they stand: in a packed one where they
+ * stood before. */
 typedef struct {
     int fd;
-    uint64_t size;
+    uint64_t size;         /* unpacked */
+    uint64_t packed_bytes; /* of a packed file, on disk; 0: it is plain */
     ort_buf buf;
     uint64_t buf_at;
+    ort_buf index;  /* of a packed one: 16 bytes a block */
+    ort_buf packed; /* a block */
 } dp_log_window;
+
+/* Looks at a file of the log; fd is the window's from now on, also when this fails. ORT_ECORRUPT,
+ * ORT_EVERSION: a packed one's header or index; ORT_EIO, ORT_ENOMEM. */
+ORT_NODISCARD ort_err dp_log__window_open(dp_log_window *window, int fd, const char *name,
+                                          ort_diag *diag);
+void dp_log__window_close(dp_log_window *window); /* {.fd = -1} is fine */
 
 /* Borrowed until the next call; *got_out < want where the file ends. */
 ORT_NODISCARD ort_err dp_log__window_get(dp_log_window *window, uint64_t at, size_t want,
                                          const unsigned char **out, size_t *got_out,
                                          ort_diag *diag);
 
+typedef struct {
+    uint32_t block_count, index_crc;
+    uint64_t tenant, shard, first_lsn, bytes;
+} dp_log_pack_header;
+void dp_log__pack_header_encode(const dp_log_pack_header *header,
+                                unsigned char out[DP_LOG_PACK_HEADER_BYTES]);
+
+/* *packed_out false: it is another file. ORT_ECORRUPT, ORT_EVERSION. */
+ORT_NODISCARD ort_err dp_log__pack_header_decode(const unsigned char in[DP_LOG_PACK_HEADER_BYTES],
+                                                 dp_log_pack_header *out, bool *packed_out,
+                                                 ort_diag *diag);
+
 /* What reading a file from its first frame to its end found. */
 typedef struct {
     dp_log_header header;
-    dp_log_mark last; /* record; header.prev when there is none */
-    uint64_t end;     /* behind the last good frame */
-    uint64_t size;    /* of the file */
-    bool clean;       /* a mark stands at the end */
-    bool all_zero;    /* nothing but zeros behind the end */
+    dp_log_mark last;      /* record; header.prev when there is none */
+    uint64_t end;          /* behind the last good frame */
+    uint64_t size;         /* of the file, unpacked */
+    uint64_t packed_bytes; /* on disk, of a packed one; 0: it is plain */
+    bool clean;            /* a mark stands at the end */
+    bool all_zero;         /* nothing but zeros behind the end */
 } dp_log_scan;
 
 /* Reads and checks a file. `newest`: a torn tail is allowed, and told by end and all_zero.
  * folded   whose hash is compared, where that record is here
  * Errors as of dp_log_open(). ORT_ENOTFOUND: the newest file is a torn header and nothing else. */
-ORT_NODISCARD ort_err dp_log__scan(int fd, const char *name, const dp_log_config *config,
-                                   bool newest, dp_log_fn fn, void *ctx, dp_log_scan *out,
-                                   ort_diag *diag);
+ORT_NODISCARD ort_err dp_log__scan(dp_log_window *window, const char *name,
+                                   const dp_log_config *config, bool newest, dp_log_fn fn,
+                                   void *ctx, dp_log_scan *out, ort_diag *diag);
 
 /* Scans all files and checks what must hold between them and towards config.folded. Gives the files
  * that count (connected to the newest one) from files[*skip_out] on, and the scan of the newest.
@@ -81,7 +105,8 @@ struct dp_log {
 
     ort_buf pending; /* appended, not yet taken by a leader */
     ort_buf writing; /* the leader's */
-    bool leading;    /* somebody writes, rolls, or cuts */
+    bool leading;    /* somebody writes, rolls, cuts, or puts a packed file in its place */
+    bool packing;    /* somebody packs a file */
 
     dp_log_mark tail;                  /* last appended */
     dp_log_mark durable;               /* last synced */

@@ -120,7 +120,11 @@ load(dp_log *log, dp_log_found *found, ort_diag *diag)
     if (log->config.epoch < scan.last.epoch) {
         log->config.epoch = scan.last.epoch;
     }
-    if (log->file_count > 0) {
+    err = dp_io_unlink(log->dir_fd, DP_LOG_PACK_NAME, diag); /* half a packed file */
+    if (err != ORT_OK) {
+        return err;
+    }
+    if (log->file_count > 0 && scan.packed_bytes == 0) {
         err = adopt_newest(log, &scan, diag);
     } else {
         bool clean;

@@ -28,9 +28,11 @@ enter_file(dp_log_reader *r, uint64_t first_lsn, ort_diag *diag)
                    ? ort_fail(diag, err, "record %" PRIu64 " was cut from the log", r->next_lsn)
                    : err;
     }
-    dp_io_close(r->window.fd);
-    r->window.fd = fd;
-    ort_buf_clear(&r->window.buf);
+    dp_log__window_close(&r->window);
+    const ort_err opened = dp_log__window_open(&r->window, fd, r->name, diag);
+    if (opened != ORT_OK) {
+        return opened;
+    }
     r->at = DP_LOG_HEADER_BYTES;
     r->seen_lsn = first_lsn - 1;
     return ORT_OK;
@@ -50,7 +52,9 @@ read_frame(dp_log_reader *r, dp_log_frame *frame, const unsigned char **bytes, b
 {
     size_t n;
     *got = false;
-    ort_err err = dp_io_size(r->window.fd, &r->window.size, r->name, diag);
+    ort_err err = r->window.packed_bytes != 0
+                      ? ORT_OK
+                      : dp_io_size(r->window.fd, &r->window.size, r->name, diag); /* it grows */
     if (err != ORT_OK) {
         return err;
     }
@@ -163,8 +167,7 @@ void
 dp_log_reader_close(dp_log_reader *r)
 {
     if (r != NULL) {
-        dp_io_close(r->window.fd);
-        ort_buf_fini(&r->window.buf);
+        dp_log__window_close(&r->window);
         free(r);
     }
 }

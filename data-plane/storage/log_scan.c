@@ -8,8 +8,6 @@
 #include "storage/io.h"
 #include "storage/log_internal.h"
 
-#define WINDOW_BYTES (256u << 10)
-
 void
 dp_log__name(uint64_t first_lsn, char out[DP_LOG_NAME_BYTES])
 {
@@ -61,40 +59,6 @@ dp_log__list(int dir_fd, dp_log_file **out, uint32_t *count_out, ort_diag *diag)
     *out = (dp_log_file *)(void *)list.data;
     *count_out = (uint32_t)(list.len / sizeof(dp_log_file));
     qsort(*out, *count_out, sizeof(dp_log_file), file_order);
-    return ORT_OK;
-}
-
-ort_err
-dp_log__window_get(dp_log_window *w, uint64_t at, size_t want, const unsigned char **out,
-                   size_t *got_out, ort_diag *diag)
-{
-    if (at >= w->size) {
-        *out = NULL;
-        *got_out = 0;
-        return ORT_OK;
-    }
-    if (want > w->size - at) {
-        want = (size_t)(w->size - at);
-    }
-    if (at < w->buf_at || at + want > w->buf_at + w->buf.len) {
-        size_t n = want > WINDOW_BYTES ? want : WINDOW_BYTES;
-        if (n > w->size - at) {
-            n = (size_t)(w->size - at);
-        }
-        ort_buf_clear(&w->buf);
-        char *to = ort_buf_reserve(&w->buf, n);
-        if (to == NULL) {
-            return ort_fail(diag, ORT_ENOMEM, "read %zu bytes of the log", n);
-        }
-        const ort_err err = dp_io_read(w->fd, to, n, at, diag);
-        if (err != ORT_OK) {
-            return err;
-        }
-        ort_buf_commit(&w->buf, n);
-        w->buf_at = at;
-    }
-    *out = (const unsigned char *)w->buf.data + (at - w->buf_at);
-    *got_out = want;
     return ORT_OK;
 }
 
@@ -187,7 +151,7 @@ read_header(dp_log_window *w, const dp_log_config *config, bool newest, dp_log_h
     memcpy(header, bytes != NULL ? bytes : header, got);
     err = got == sizeof header ? dp_log__header_decode(header, out, diag)
                                : ort_fail(diag, ORT_ECORRUPT, "the file ends in its header");
-    if (err == ORT_ECORRUPT && newest && w->size <= DP_LOG_HEADER_BYTES) {
+    if (err == ORT_ECORRUPT && newest && w->packed_bytes == 0 && w->size <= DP_LOG_HEADER_BYTES) {
         /* A header is synced before the first record goes behind it. What no crash can make is a
          * header that is all there and wrong. */
         size_t used = sizeof header;
@@ -204,23 +168,20 @@ read_header(dp_log_window *w, const dp_log_config *config, bool newest, dp_log_h
 }
 
 ort_err
-dp_log__scan(int fd, const char *name, const dp_log_config *config, bool newest, dp_log_fn fn,
-             void *ctx, dp_log_scan *out, ort_diag *diag)
+dp_log__scan(dp_log_window *w, const char *name, const dp_log_config *config, bool newest,
+             dp_log_fn fn, void *ctx, dp_log_scan *out, ort_diag *diag)
 {
-    dp_log_window w = {.fd = fd};
     dp_log_scan scan = {0};
-    ort_err err = dp_io_size(fd, &w.size, name, diag);
-    if (err != ORT_OK) {
-        return err;
-    }
-    scan.size = w.size;
-    err = read_header(&w, config, newest, &scan.header, diag);
+    ort_err err = ORT_OK;
+    scan.size = w->size;
+    scan.packed_bytes = w->packed_bytes;
+    err = read_header(w, config, newest, &scan.header, diag);
     scan.last = scan.header.prev;
     scan.end = DP_LOG_HEADER_BYTES;
     while (err == ORT_OK) {
         dp_log_frame frame;
         const unsigned char *bytes;
-        err = next_frame(&w, scan.end, &scan, &frame, &bytes, diag);
+        err = next_frame(w, scan.end, &scan, &frame, &bytes, diag);
         if (err != ORT_OK || frame.kind == DP_LOG_FRAME_NONE) {
             break;
         }
@@ -260,9 +221,8 @@ dp_log__scan(int fd, const char *name, const dp_log_config *config, bool newest,
         scan.end += dp_log__record_bytes(frame.body_bytes);
     }
     if (err == ORT_OK) {
-        err = judge_end(&w, newest, &scan, diag);
+        err = judge_end(w, newest, &scan, diag);
     }
-    ort_buf_fini(&w.buf);
     *out = scan;
     if (err != ORT_OK && err != ORT_ENOTFOUND) {
         ort_diag_prefix(diag, "%s", name);
@@ -278,13 +238,19 @@ scan_one(int dir_fd, dp_log_file *file, const dp_log_config *config, bool newest
     char name[DP_LOG_NAME_BYTES];
     dp_log__name(file->first_lsn, name);
     int fd;
+    dp_log_window w = {.fd = -1};
     ort_err err = dp_io_open(dir_fd, name, O_RDONLY, &fd, diag);
     if (err != ORT_OK) {
         return err == ORT_ENOTFOUND ? ORT_EIO : err; /* it was there a moment ago */
     }
-    err = dp_log__scan(fd, name, config, newest, fn, ctx, out, diag);
-    dp_io_close(fd);
+    *out = (dp_log_scan){0};
+    err = dp_log__window_open(&w, fd, name, diag);
+    if (err == ORT_OK) {
+        err = dp_log__scan(&w, name, config, newest, fn, ctx, out, diag);
+    }
+    dp_log__window_close(&w);
     file->bytes = out->end;
+    file->packed_bytes = out->packed_bytes;
     if (err == ORT_OK && out->header.first_lsn != file->first_lsn) {
         err = ort_fail(diag, ORT_ECORRUPT, "%s begins with record %" PRIu64, name,
                        out->header.first_lsn);

@@ -112,7 +112,7 @@ do_group(shard_model *m)
 
 /* Writers go on beside a checkpoint: between any two of its steps, a group may come in. */
 static shard_model *beside;
-static uint64_t renumbered;
+static uint64_t renumbered, logs_packed;
 
 static void
 write_beside(const char *point)
@@ -171,7 +171,7 @@ run_seed(uint64_t seed)
             want_up_to(m, there);
             shard_model_check(m);
             for (uint32_t step = 0; step < STEPS && !sim_disk_stopped(); step++) {
-                const uint32_t what = dice(20);
+                const uint32_t what = dice(22);
                 if (what < 14) {
                     do_group(m);
                 } else if (what < 18 && dp_log_check(m->log, NULL) == ORT_OK) {
@@ -184,6 +184,11 @@ run_seed(uint64_t seed)
                 } else if (what == 18) {
                     uint32_t moved;
                     MUST(dp_points_relocate(m->points, 300, NULL, NULL, &moved, &diag) == ORT_OK);
+                } else if (what >= 20) {
+                    bool packed;
+                    err = dp_log_pack(m->log, dice(3), 1, &packed, &diag);
+                    logs_packed += packed;
+                    MUST(err == ORT_OK || err == ORT_EIO || err == ORT_ENOSPC);
                 } else if (what == 19 && dice(3) == 0) {
                     shard_model_check(m);
                 }
@@ -254,7 +259,8 @@ main(void)
                         : ort_mono_ns() - began < seconds * UINT64_C(1000000000)) {
         run_seed(from + count++);
     }
-    printf("%llu seeds in %.1f s, %llu times renumbered\n", (unsigned long long)count,
-           (double)(ort_mono_ns() - began) / 1e9, (unsigned long long)renumbered);
+    printf("%llu seeds in %.1f s, %llu times renumbered, %llu log files packed\n",
+           (unsigned long long)count, (double)(ort_mono_ns() - began) / 1e9,
+           (unsigned long long)renumbered, (unsigned long long)logs_packed);
     return 0;
 }
