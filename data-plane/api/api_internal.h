@@ -160,7 +160,6 @@ ort_err dp_api__readyz(dp_call *call);
 ort_err dp_api__metrics(dp_call *call);
 ort_err dp_api__cluster(dp_call *call);
 ort_err dp_api__telemetry(dp_call *call);
-ort_err dp_api__unbuilt(dp_call *call);
 
 /* operator.c */
 ort_err dp_api__collection_cluster(dp_call *call);
@@ -178,6 +177,10 @@ ort_err dp_api__collection_get(dp_call *call);
 ort_err dp_api__collection_patch(dp_call *call);
 ort_err dp_api__collection_delete(dp_call *call);
 ort_err dp_api__collection_exists(dp_call *call);
+
+/* vectors.c */
+ort_err dp_api__vector_add(dp_call *call);
+ort_err dp_api__vector_drop(dp_call *call);
 
 /* indexes.c */
 ort_err dp_api__index_create(dp_call *call);

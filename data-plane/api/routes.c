@@ -45,7 +45,6 @@
 #define GROWS (DP_ROUTE_STORES | DP_ROUTE_GROWS)
 #define STANDALONE(verb, path) ROUTE(verb, path, dp_api__standalone, ANY_SCOPE, 0, REQUEST)
 #define OPERATOR(verb, path) ROUTE(verb, path, dp_api__operators_only, ANY_SCOPE, 0, REQUEST)
-#define UNBUILT(verb, path, scopes) ROUTE(verb, path, dp_api__unbuilt, scopes, 0, REQUEST)
 
 const ort_http_route dp_api__routes[] = {
     PAGE("/", dp_api__root),
@@ -87,6 +86,8 @@ const ort_http_route dp_api__routes[] = {
     STANDALONE(PUT, C "/shards"),
     STANDALONE(POST, C "/shards/delete"),
 
+    ROUTE(PUT, C "/vectors/{vector}", dp_api__vector_add, MANAGE, STORES, REQUEST),
+    ROUTE(DELETE, C "/vectors/{vector}", dp_api__vector_drop, MANAGE, STORES, REQUEST),
     ROUTE(PUT, C "/index", dp_api__index_create, MANAGE, STORES, REQUEST),
     ROUTE(DELETE, C "/index/{field}", dp_api__index_delete, MANAGE, STORES, REQUEST),
 
@@ -128,10 +129,6 @@ const ort_http_route dp_api__routes[] = {
     ROUTE(PUT, C "/snapshots/recover", dp_api__snapshot_recover, MANAGE, 0, REQUEST),
     ROUTE(GET, "/snapshots", dp_api__snapshots_whole, MANAGE, 0, REQUEST),
     ROUTE(POST, "/snapshots", dp_api__snapshots_whole, MANAGE, 0, REQUEST),
-
-    /* Known to clients, not built: a clear 501 rather than a 404 that looks like a wrong name. */
-    UNBUILT(PUT, C "/vectors/{vector}", MANAGE),
-    UNBUILT(DELETE, C "/vectors/{vector}", MANAGE),
 };
 
 const size_t dp_api__route_count = sizeof dp_api__routes / sizeof dp_api__routes[0];

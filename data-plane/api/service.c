@@ -102,10 +102,3 @@ dp_api__telemetry(dp_call *call)
     ort_jw_object_end(w);
     return ORT_OK;
 }
-
-ort_err
-dp_api__unbuilt(dp_call *call)
-{
-    return ort_fail(&call->diag, ORT_ENOTIMPL, "%s %s is not built yet",
-                    ort_http_req_method_text(call->req), ort_http_req_route(call->req)->pattern);
-}

@@ -91,7 +91,7 @@ int
 dp_schema_find_vector(const dp_schema *schema, const char *name, size_t len)
 {
     for (uint32_t i = 0; i < schema->count; i++) {
-        if (strlen(schema->vectors[i].name) == len &&
+        if (!schema->vectors[i].dropped && strlen(schema->vectors[i].name) == len &&
             memcmp(schema->vectors[i].name, name, len) == 0) {
             return (int)i;
         }
@@ -196,6 +196,7 @@ read_vector(dp_schema *schema, ort_json v, ort_diag *diag)
         return ort_fail(diag, ORT_ECORRUPT, "schema: vector '%.*s' has no size or distance",
                         (int)len, name);
     }
+    out->dropped = ort_json_given(ort_json_get(v, "dropped"));
     read_hnsw(&out->hnsw, ort_json_get(params, "hnsw_config"), root);
     out->name = strndup(name, len);
     if (out->name == NULL) {
@@ -341,7 +342,8 @@ write_vectors(ort_jw *w, ort_json root, bool sparse)
     const bool single = !sparse && ort_json_given(ort_json_get(root, "single"));
     uint32_t count = 0;
     for (ort_json_iter it = ort_json_each(vectors); ort_json_step(&it);) {
-        if (ort_json_given(ort_json_get(it.value, "sparse")) != sparse) {
+        if (ort_json_given(ort_json_get(it.value, "sparse")) != sparse ||
+            ort_json_given(ort_json_get(it.value, "dropped"))) {
             continue;
         }
         if (count++ == 0) {

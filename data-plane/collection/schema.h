@@ -19,6 +19,7 @@ typedef struct {
 /* One vector of the schema. Borrowed from it. */
 typedef struct {
     const char *name; /* "" is the unnamed one */
+    bool dropped;     /* taken away: its place is kept, its name finds nothing */
     bool sparse;
     bool multi;            /* dense only: a point holds several rows, compared by max_sim */
     bool idf;              /* sparse only: modifier */
@@ -84,6 +85,18 @@ ort_json dp_schema_peek_strict_config(const dp_schema *schema);
  * likewise. */
 const char *dp_schema_payload_codec(const dp_schema *schema, uint32_t *level_out);
 
+/* With a vector more: {"dense": {size, distance, ..}} or {"sparse": {..}}; `old` is untouched.
+ * ORT_EEXISTS: there is one of that name. Otherwise the errors of dp_schema_parse().
+ * Its column is new to points that are open: they must be opened again. */
+ORT_NODISCARD ort_err dp_schema_add_vector(dp_schema **out, const dp_schema *old, const char *name,
+                                           size_t len, ort_json body, ort_diag *diag);
+
+/* With a vector less, which no point may hold any more.
+ * ORT_EINVAL: "Not existing vector name error: X". ORT_ENOMEM. */
+ORT_NODISCARD ort_err dp_schema_drop_vector(dp_schema **out, const dp_schema *old, const char *name,
+                                            size_t len, ort_diag *diag);
+
+/* Columns, those of vectors that were dropped included. */
 uint32_t dp_schema_vector_count(const dp_schema *schema);
 const dp_vector_schema *dp_schema_peek_vector(const dp_schema *schema, uint32_t i);
 

@@ -385,6 +385,17 @@ open_vector(writer *s, const char *name, size_t len, bool sparse)
     ort_jw_key(&s->w, "params");
 }
 
+ort_err
+dp_schema__put_params(ort_jw *w, bool sparse, ort_json body, ort_diag *diag)
+{
+    writer s = {.w = *w, .diag = diag};
+    snprintf(s.where, sizeof s.where, "%s", sparse ? "sparse" : "dense");
+    const ort_err err = sparse ? put_sparse_params(&s, ort_json_get(body, "sparse"), (ort_json){0})
+                               : put_dense_params(&s, ort_json_get(body, "dense"));
+    *w = s.w;
+    return err;
+}
+
 /* --- create -------------------------------------------------------------------------------------
  */
 
@@ -669,7 +680,11 @@ dp_schema_patch(dp_schema **out, const dp_schema *old, ort_json body, ort_diag *
     ort_jw_array(&s.w);
     const ort_json vectors = ort_json_get(was, "vectors");
     for (ort_json_iter it = ort_json_each(vectors); err == ORT_OK && ort_json_step(&it);) {
-        err = patch_vector(&s, it.value, dense, sparse);
+        if (ort_json_given(ort_json_get(it.value, "dropped"))) {
+            ort_jw_value(&s.w, it.value);
+        } else {
+            err = patch_vector(&s, it.value, dense, sparse);
+        }
     }
     ort_jw_array_end(&s.w);
     err = err == ORT_OK ? put_settings(&s, body, ort_json_get(body, "params"), was) : err;

@@ -81,6 +81,21 @@ ORT_NODISCARD ort_err dp_tenant_set_field(dp_tenant *t, const char *name, size_t
                                           const char *field, size_t field_len, ort_json spec,
                                           ort_diag *diag);
 
+/* Adds a vector of that name, or takes it and what points hold of it away. Both wait until no other
+ * call uses the collection, and hold new ones up meanwhile: adding closes and opens it, taking away
+ * changes its points in steps before.
+ *
+ * until_mono_ns  how long to wait; 0 = for ever
+ *
+ * ORT_ENOTFOUND  no such collection. ORT_EEXISTS, ORT_EINVAL, ...: see dp_schema_add_vector()
+ * ORT_ETIMEOUT   nothing was added; of a vector that was to go some points may have lost theirs */
+ORT_NODISCARD ort_err dp_tenant_add_vector(dp_tenant *t, const char *name, size_t len,
+                                           const char *vector, size_t vector_len, ort_json body,
+                                           uint64_t until_mono_ns, ort_diag *diag);
+ORT_NODISCARD ort_err dp_tenant_drop_vector(dp_tenant *t, const char *name, size_t len,
+                                            const char *vector, size_t vector_len,
+                                            uint64_t until_mono_ns, ort_diag *diag);
+
 /* Drops it and its aliases: gone from the catalog when this returns, from disk soon after.
  * *existed tells whether there was one; an alias is not followed. */
 ORT_NODISCARD ort_err dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len,

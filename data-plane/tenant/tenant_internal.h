@@ -37,6 +37,7 @@ typedef struct dp_entry {
     dp_entry_state state;
     dp_collection *collection; /* OPEN and CLOSING */
     uint32_t uses;             /* calls of dp_tenant_use() not yet released */
+    bool changing;             /* its vectors change: dp_tenant_use() waits (vectors.c) */
     bool dropped;              /* out of the catalog, on t->dropped until its last use ends */
     _Atomic uint64_t used_ms;  /* when last */
 

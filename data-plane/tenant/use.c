@@ -190,6 +190,10 @@ dp_tenant_use(dp_tenant *t, const char *name, size_t len, dp_collection **out, o
             err = ort_fail(diag, ORT_ENOTFOUND, "Collection `%.*s` doesn't exist!", (int)len, name);
             break;
         }
+        if (e->changing) {
+            pthread_cond_wait(&t->moved, &t->lock);
+            continue;
+        }
         if (e->state == DP_ENTRY_OPEN) {
             e->uses++;
             e->used_ms = ort_mono_ms();
