@@ -1,8 +1,9 @@
-/* control-plane/api/yaml2json.c: the API document from YAML, as people write it, to C source that
- * holds it as JSON, as /openapi.json serves it. Runs while building; its input is our own file, yet
- * every surprise in it ends the build with its line.
+/* control-plane/api/yaml2json.c: an API document from YAML, as people write it, to C source that
+ * holds it as JSON, as /openapi.json serves it and as tests hold answers against it. Runs while
+ * building; its input is our own file, yet every surprise in it ends the build with its line.
  *
- *     yaml2json admin-api.yaml symbol > out.c
+ *     yaml2json admin-api.yaml symbol api/openapi.h > out.c      the header declares symbol,
+ * symbol_len
  *
  * Of YAML's core schema it takes what JSON can say: plain scalars that read as null, true, false or
  * a number are those, quoted and block scalars are strings. Anchors, aliases and tags are refused.
@@ -110,12 +111,12 @@ write_node(ort_jw *w, yaml_document_t *doc, int index, unsigned depth)
 
 /* As bytes rather than a string literal: those have a limit of 4095 characters in C17. */
 static void
-write_source(const ort_buf *json, const char *symbol)
+write_source(const ort_buf *json, const char *symbol, const char *header)
 {
     printf("/* Made by yaml2json; change the YAML instead. */\n#include <stddef.h>\n"
-           "#include \"api/openapi.h\"\n"
+           "#include \"%s\"\n"
            "const char %s[] = {",
-           symbol);
+           header, symbol);
     for (size_t i = 0; i < json->len; i++) {
         printf("%s%d,", i % 24 == 0 ? "\n" : "", json->data[i]);
     }
@@ -130,8 +131,8 @@ main(int argc, char **argv)
     ort_buf json = {0};
     ort_jw w = {.buf = &json};
 
-    if (argc != 3) {
-        fprintf(stderr, "usage: yaml2json FILE SYMBOL\n");
+    if (argc != 4) {
+        fprintf(stderr, "usage: yaml2json FILE SYMBOL HEADER\n");
         return 2;
     }
     FILE *in = fopen(argv[1], "rb");
@@ -152,7 +153,7 @@ main(int argc, char **argv)
     if (ort_buf_check(&json) != ORT_OK) {
         fail(NULL, "out of memory");
     }
-    write_source(&json, argv[2]);
+    write_source(&json, argv[2], argv[3]);
     ort_buf_fini(&json);
     yaml_document_delete(&doc);
     yaml_parser_delete(&parser);

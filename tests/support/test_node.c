@@ -21,6 +21,8 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "support/data_openapi.h"
+#include "support/json_schema.h"
 #include "support/test_node.h"
 
 static void
@@ -379,6 +381,35 @@ test_request(uint16_t port, const char *key, const char *method, const char *tar
     return test_request_n(port, key, method, target, body, body != NULL ? strlen(body) : 0);
 }
 
+/* Every answer is one that docs/reference/data-api.yaml allows; but for paths and methods that are
+ * not in it, which are refused without a body or in words. */
+static void
+check_document(const char *method, const char *target, const test_answer *answer)
+{
+    static json_t *document;
+    char path[2048], type[128], why[512];
+
+    if (document == NULL) {
+        document = json_loadb(test_data_openapi_json, test_data_openapi_json_len, 0, NULL);
+        assert_non_null(document);
+    }
+    const size_t path_len = strcspn(target, "?");
+    if (answer->status == 405 || (answer->status == 404 && answer->body_len == 0) ||
+        path_len >= sizeof path) {
+        return;
+    }
+    snprintf(path, sizeof path, "%.*s", (int)path_len, target);
+    if (path_len > 1 && path[path_len - 1] == '/') {
+        path[path_len - 1] = '\0'; /* taken, and not written down */
+    }
+    test_answer_field(answer, "content-type", type, sizeof type);
+    if (!openapi_answer_fits(document, method, path, answer->status, type, answer->body,
+                             answer->body_len, why, sizeof why)) {
+        fail_msg("%s %s: %d %.800s\ndoes not fit docs/reference/data-api.yaml: %s", method, target,
+                 answer->status, answer->body, why);
+    }
+}
+
 char *
 test_call(uint16_t port, const char *key, int status, const char *method, const char *target,
           const char *body)
@@ -388,6 +419,7 @@ test_call(uint16_t port, const char *key, int status, const char *method, const 
         fail_msg("%s %s %.200s: %d instead of %d: %.800s", method, target, body != NULL ? body : "",
                  answer.status, status, answer.body != NULL ? answer.body : "");
     }
+    check_document(method, target, &answer);
     char *text = answer.body;
     answer.body = NULL;
     test_answer_fini(&answer);
