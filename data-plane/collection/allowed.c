@@ -1,8 +1,14 @@
 /* Remembered verdicts of filters. */
 #include "collection/allowed_internal.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "collection/payload_index_internal.h"
+
+/* Verdicts on so few new slots are asked of the points, not of the indexes. */
+#define ASKED_MAX 256u
 
 void
 dp_allowed__cache_init(dp_allowed_cache *cache)
@@ -18,6 +24,15 @@ dp_allowed__cache_fini(dp_allowed_cache *cache)
         dp_allowed__unref(cache->kept[i]);
     }
     pthread_mutex_destroy(&cache->lock);
+}
+
+void
+dp_allowed__forget(dp_allowed_cache *cache)
+{
+    for (uint32_t i = 0; i < DP_ALLOWED_KEPT; i++) {
+        dp_allowed__unref(cache->kept[i]);
+        cache->kept[i] = NULL;
+    }
 }
 
 void
@@ -82,9 +97,64 @@ keep(dp_allowed_cache *cache, dp_allowed *fresh)
     dp_allowed__unref(old);
 }
 
-/* The verdicts of before, if any, with those on the slots since. */
+static void
+allow(dp_allowed *a, uint32_t slot)
+{
+    const uint64_t word = atomic_load_explicit(&a->words[slot / 64], memory_order_relaxed);
+    atomic_store_explicit(&a->words[slot / 64], word | UINT64_C(1) << (slot % 64),
+                          memory_order_relaxed);
+}
+
+typedef struct {
+    dp_allowed *allowed;
+    dp_matcher *m;
+} asking;
+
+static bool
+ask_slot(void *ctx, uint32_t slot)
+{
+    const asking *a = ctx;
+    if (dp_matcher__matches(a->m, slot)) {
+        allow(a->allowed, slot);
+    }
+    return a->m->err == ORT_OK;
+}
+
+/* All verdicts at once: from the indexes, and from the points that those leave open. */
 static ort_err
-extend(dp_allowed **out, const dp_allowed *before, dp_matcher *m, const char *text, size_t len)
+fill_from(dp_allowed *a, dp_matcher *m, const dp_verdict *told)
+{
+    asking open = {.allowed = a, .m = m};
+    static_assert(sizeof(_Atomic(uint64_t)) == sizeof(uint64_t), "words are plain words");
+    /* Nobody else sees them yet. */
+    const ort_err err =
+        dp_slots_to_words(told->sure, (uint64_t *)(void *)a->words, a->set.slot_end);
+    if (err == ORT_OK && told->maybe != NULL) {
+        dp_slots_each(told->maybe, ask_slot, &open);
+    }
+    return err != ORT_OK ? err : m->err;
+}
+
+static ort_err
+ask_all(dp_allowed *a, dp_matcher *m, uint32_t from)
+{
+    const dp_points *points = m->reader->points;
+    for (uint32_t slot = dp_points_next_live(points, from); slot < a->set.slot_end;
+         slot = dp_points_next_live(points, slot + 1)) {
+        if (dp_matcher__matches(m, slot)) {
+            allow(a, slot);
+        }
+        if (m->err != ORT_OK) {
+            break;
+        }
+    }
+    return m->err;
+}
+
+/* The verdicts of before, if any, with those on the slots since; `told` NULL: not asked yet. */
+static ort_err
+extend(dp_allowed **out, const dp_allowed *before, dp_matcher *m, const dp_verdict *told,
+       const char *text, size_t len)
 {
     const dp_points *points = m->reader->points;
     const uint32_t end = dp_points_slot_end(points);
@@ -106,24 +176,40 @@ extend(dp_allowed **out, const dp_allowed *before, dp_matcher *m, const char *te
     for (uint32_t w = 0; known > 0 && w <= (known - 1) / 64; w++) {
         atomic_init(&a->words[w], atomic_load_explicit(&before->words[w], memory_order_relaxed));
     }
-    for (uint32_t slot = dp_points_next_live(points, known); slot < end;
-         slot = dp_points_next_live(points, slot + 1)) {
-        if (dp_matcher__matches(m, slot)) {
-            const uint64_t word = atomic_load_explicit(&a->words[slot / 64], memory_order_relaxed);
-            atomic_store_explicit(&a->words[slot / 64], word | UINT64_C(1) << (slot % 64),
-                                  memory_order_relaxed);
-        }
+    ort_err err = ORT_OK;
+    dp_verdict own = {0};
+    bool useful = told != NULL;
+    if (told == NULL && end - known > ASKED_MAX) {
+        err = dp_payload__evaluate(m, &own, &useful);
+        told = &own;
     }
-    if (m->err != ORT_OK) {
+    if (err == ORT_OK) {
+        err = useful ? fill_from(a, m, told) : ask_all(a, m, known);
+    }
+    dp_verdict_fini(&own);
+    if (err != ORT_OK) {
         dp_allowed__unref(a);
-        return m->err;
+        return err;
     }
     *out = a;
     return ORT_OK;
 }
 
+dp_allowed *
+dp_allowed__peek(dp_allowed_cache *cache, const dp_matcher *m)
+{
+    size_t len;
+    const char *text = dp_filter_peek_text(m->filter, &len);
+    dp_allowed *found = len <= DP_ALLOWED_TEXT_BYTES_MAX ? find(cache, text, len) : NULL;
+    if (found != NULL && found->set.slot_end != dp_points_slot_end(m->reader->points)) {
+        dp_allowed__unref(found);
+        return NULL;
+    }
+    return found;
+}
+
 ort_err
-dp_allowed__get(dp_allowed **out, dp_allowed_cache *cache, dp_matcher *m)
+dp_allowed__get(dp_allowed **out, dp_allowed_cache *cache, dp_matcher *m, const dp_verdict *told)
 {
     const int column = m->column;
     size_t len;
@@ -136,7 +222,7 @@ dp_allowed__get(dp_allowed **out, dp_allowed_cache *cache, dp_matcher *m)
         return ORT_OK;
     }
     m->column = -1; /* a verdict of the filter alone */
-    const ort_err err = extend(out, before, m, text, len);
+    const ort_err err = extend(out, before, m, told, text, len);
     m->column = column;
     if (err == ORT_OK && kept) {
         keep(cache, *out);

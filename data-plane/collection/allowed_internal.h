@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "collection/match_internal.h"
+#include "filter/evaluate.h"
 
 /* Verdicts as bits, for slots below slot_end; immutable and counted. Bits of dead slots mean
  * nothing: use with the live bits. */
@@ -33,10 +34,17 @@ struct dp_allowed_cache {
 
 void dp_allowed__cache_init(dp_allowed_cache *cache);
 void dp_allowed__cache_fini(dp_allowed_cache *cache);
+void dp_allowed__forget(dp_allowed_cache *cache); /* everything; view is held for writing */
 
 /* A reference to the verdicts of m->filter (not empty) on every live slot; view is held for
- * reading. Errors of reading payloads, ORT_ENOMEM. */
-ort_err dp_allowed__get(dp_allowed **out, dp_allowed_cache *cache, dp_matcher *m);
+ * reading. Errors of reading payloads, ORT_ENOMEM.
+ *
+ * told  what the indexes say of the filter, when they were asked already; NULL: they will be */
+ort_err dp_allowed__get(dp_allowed **out, dp_allowed_cache *cache, dp_matcher *m,
+                        const dp_verdict *told);
+
+/* The same when all of it is remembered, else NULL. */
+dp_allowed *dp_allowed__peek(dp_allowed_cache *cache, const dp_matcher *m);
 void dp_allowed__unref(dp_allowed *allowed); /* NULL is fine */
 
 /* Live slots that are let through: their number, and themselves (at most cap). */

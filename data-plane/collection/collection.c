@@ -6,6 +6,8 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "collection/allowed_internal.h"
+#include "collection/payload_index_internal.h"
 #include "collection/query_internal.h"
 #include "collection/shard_internal.h"
 
@@ -94,6 +96,10 @@ dp_collection_set_schema(dp_collection *c, dp_schema *schema)
         pthread_rwlock_wrlock(&s->view);
         dp_schema *old = s->schema;
         s->schema = dp_schema_ref(schema);
+        if (dp_schema_fields(schema) != NULL || s->payload->fields != NULL) {
+            dp_payload__declare(s, dp_schema_fields(schema));
+            dp_allowed__forget(s->allowed); /* text conditions may mean something else now */
+        }
         pthread_rwlock_unlock(&s->view);
         dp_points_set_packing(s->points,
                               dp_shard__packing(schema)); /* no checkpoint is under way */
@@ -252,6 +258,7 @@ dp_collection_memory(dp_collection *c)
             bytes += d->graph != NULL ? dp_hnsw_bytes(d->graph) : 0;
             bytes += d->sparse != NULL ? dp_sparse__bytes(d->sparse) : 0;
         }
+        bytes += dp_payload__bytes(s->payload);
         pthread_rwlock_unlock(&s->view);
     }
     return bytes;

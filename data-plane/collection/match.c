@@ -1,9 +1,10 @@
-/* Filters against points. Every live point is looked at, unless the filter names its ids: payload
- * indexes will narrow that down behind the same calls. */
+/* Filters against points. Payload indexes, or the ids that a filter names, say who is looked at. */
 #include "collection/match_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "collection/payload_index_internal.h"
 
 static bool
 has_vector(void *ctx, const char *name)
@@ -11,6 +12,25 @@ has_vector(void *ctx, const char *name)
     const dp_matcher *m = ctx;
     const int column = dp_schema_find_vector(m->schema, name, strlen(name));
     return column >= 0 && dp_points_has(m->reader, (uint32_t)column, m->slot);
+}
+
+ort_err
+dp_matcher__bind(dp_matcher *m)
+{
+    if (!m->bound) {
+        dp_fields *fields = m->record ? NULL : dp_schema_fields(m->schema);
+        m->err = dp_filter_bind(m->filter, fields, &m->texts, m->diag);
+        m->bound = m->err == ORT_OK;
+    }
+    return m->err;
+}
+
+void
+dp_matcher__fini(dp_matcher *m)
+{
+    dp_filter_texts_free(m->texts);
+    m->texts = NULL;
+    m->bound = false;
 }
 
 bool
@@ -25,6 +45,9 @@ dp_matcher__matches(dp_matcher *m, uint32_t slot)
     if (dp_filter_is_empty(m->filter)) {
         return true;
     }
+    if (!m->bound && dp_matcher__bind(m) != ORT_OK) {
+        return false;
+    }
     m->err = dp_points_payload(m->reader, slot, &payload, &len, m->diag);
     if (m->err != ORT_OK) {
         return false;
@@ -34,7 +57,8 @@ dp_matcher__matches(dp_matcher *m, uint32_t slot)
                                    .payload = payload,
                                    .payload_len = len,
                                    .has_vector = has_vector,
-                                   .ctx = m};
+                                   .ctx = m,
+                                   .texts = m->texts};
     return dp_filter_match(m->filter, &point);
 }
 
@@ -59,6 +83,39 @@ add_slot(slot_list *list, uint32_t slot)
     return ORT_OK;
 }
 
+typedef struct {
+    dp_matcher *m;
+    ort_err (*keep)(void *ctx, uint32_t slot);
+    void *ctx;
+    bool sure;
+    ort_err err;
+} keeping;
+
+static bool
+keep_told(void *ctx, uint32_t slot)
+{
+    keeping *k = ctx;
+    dp_matcher *m = k->m;
+    const bool matches = k->sure
+                             ? m->column < 0 || dp_points_has(m->reader, (uint32_t)m->column, slot)
+                             : dp_matcher__matches(m, slot);
+    k->err = matches ? k->keep(k->ctx, slot) : m->err;
+    return k->err == ORT_OK && m->err == ORT_OK;
+}
+
+/* Those that the indexes are sure of, then those they leave open. */
+static ort_err
+each_told(dp_matcher *m, const dp_verdict *v, ort_err (*keep)(void *ctx, uint32_t slot), void *ctx)
+{
+    keeping k = {.m = m, .keep = keep, .ctx = ctx, .sure = true};
+    dp_slots_each(v->sure, keep_told, &k);
+    if (k.err == ORT_OK && m->err == ORT_OK && v->maybe != NULL) {
+        k.sure = false;
+        dp_slots_each(v->maybe, keep_told, &k);
+    }
+    return k.err != ORT_OK ? k.err : m->err;
+}
+
 /* Calls keep for every live slot that matches. */
 static ort_err
 each_match(dp_matcher *m, ort_err (*keep)(void *ctx, uint32_t slot), void *ctx)
@@ -67,6 +124,8 @@ each_match(dp_matcher *m, ort_err (*keep)(void *ctx, uint32_t slot), void *ctx)
     const ort_point_id *ids;
     size_t count;
     ort_err err = ORT_OK;
+    dp_verdict told;
+    bool useful = false;
     if (dp_filter_peek_ids(m->filter, &ids, &count)) {
         for (size_t i = 0; err == ORT_OK && i < count; i++) {
             uint32_t slot;
@@ -78,7 +137,13 @@ each_match(dp_matcher *m, ort_err (*keep)(void *ctx, uint32_t slot), void *ctx)
                 err = keep(ctx, slot);
             }
         }
-    } else {
+        return err != ORT_OK ? err : m->err;
+    }
+    err = dp_payload__evaluate(m, &told, &useful);
+    if (useful) {
+        err = each_told(m, &told, keep, ctx);
+        dp_verdict_fini(&told);
+    } else if (err == ORT_OK) {
         for (uint32_t slot = dp_points_next_live(points, 0); err == ORT_OK && slot != DP_SLOT_NONE;
              slot = dp_points_next_live(points, slot + 1)) {
             if (dp_matcher__matches(m, slot)) {
@@ -100,6 +165,21 @@ dp_matcher__collect(dp_matcher *m, uint32_t **slots_out, size_t *count_out)
 {
     slot_list list = {0};
     const ort_err err = each_match(m, keep_slot, &list);
+    if (err != ORT_OK) {
+        free(list.slots);
+        list = (slot_list){0};
+    }
+    *slots_out = list.slots;
+    *count_out = list.count;
+    return err;
+}
+
+ort_err
+dp_matcher__collect_told(dp_matcher *m, const dp_verdict *told, uint32_t **slots_out,
+                         size_t *count_out)
+{
+    slot_list list = {0};
+    const ort_err err = each_told(m, told, keep_slot, &list);
     if (err != ORT_OK) {
         free(list.slots);
         list = (slot_list){0};

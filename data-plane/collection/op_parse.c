@@ -108,11 +108,15 @@ static ort_err
 put_filter(builder *b, ort_json v, const char *where)
 {
     dp_filter *filter;
-    size_t len;
-    const ort_err err = dp_filter_parse(&filter, v, where, b->diag);
+    ort_err err = dp_filter_parse(&filter, v, where, b->diag);
     if (err == ORT_OK) {
-        const char *text = dp_filter_peek_text(filter, &len);
-        put_text(b, text, len);
+        ort_buf text = {0};
+        dp_filter_write_record(filter, dp_schema_fields(b->schema), &text);
+        err = ort_buf_check(&text);
+        if (err == ORT_OK) {
+            put_text(b, text.data, text.len);
+        }
+        ort_buf_fini(&text);
         dp_filter_free(filter);
     }
     return err;

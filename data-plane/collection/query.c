@@ -10,9 +10,9 @@
 #include <string.h>
 
 #include "collection/allowed_internal.h"
-#include "collection/match_internal.h"
 #include "collection/measure_internal.h"
 #include "collection/order_internal.h"
+#include "collection/payload_index_internal.h"
 #include "collection/query_internal.h"
 #include "collection/vector_internal.h"
 #include "collection/view_internal.h"
@@ -30,7 +30,8 @@ typedef struct {
     const dp_query *ask;
     uint32_t column;
     const dp_vector_schema *schema;
-    dp_vector vector; /* what to compare with; values may be `own` */
+    dp_filter_texts *texts; /* what the filter's text conditions mean; for all matchers */
+    dp_vector vector;       /* what to compare with; values may be `own` */
     float *own;
     uint32_t skip; /* a slot that is no answer, or DP_SLOT_NONE */
     uint32_t k;    /* hits to find, with those that are skipped */
@@ -163,10 +164,15 @@ prepare(search *q)
     }
     q->skip = DP_SLOT_NONE;
     q->k = wanted(q->s, q->ask);
+    ort_err err =
+        dp_filter_bind(q->ask->filter, dp_schema_fields(q->s->schema), &q->texts, q->diag);
+    if (err != ORT_OK) {
+        return err;
+    }
     if (!compares(q->ask)) {
         return check_threshold(q);
     }
-    ort_err err = find_column(q);
+    err = find_column(q);
     if (err == ORT_OK && q->ask->kind != DP_QUERY_EXAMPLES) {
         err = q->ask->kind == DP_QUERY_ID ? take_stored(q) : take_vector(q, &q->ask->vector);
     }
@@ -195,9 +201,12 @@ all_have(const search *q)
 static dp_matcher
 matcher_of(const search *q)
 {
-    return (dp_matcher){.reader = q->reader,
+    return (dp_matcher){.s = q->s,
+                        .reader = q->reader,
                         .schema = q->s->schema,
                         .filter = q->ask->filter,
+                        .texts = q->texts,
+                        .bound = true,
                         .column = all_have(q) ? -1 : (int)q->column,
                         .diag = q->diag};
 }
@@ -206,9 +215,12 @@ matcher_of(const search *q)
 static dp_matcher
 matcher_of_points(const search *q)
 {
-    return (dp_matcher){.reader = q->reader,
+    return (dp_matcher){.s = q->s,
+                        .reader = q->reader,
                         .schema = q->s->schema,
                         .filter = q->ask->filter,
+                        .texts = q->texts,
+                        .bound = true,
                         .column = -1,
                         .diag = q->diag};
 }
@@ -279,10 +291,11 @@ candidates(dp_shard *s, dp_matcher *m, uint32_t **slots, size_t *count)
     dp_allowed *allowed;
     *slots = NULL;
     *count = 0;
-    if (dp_filter_is_empty(m->filter) || dp_filter_peek_ids(m->filter, &ids, &id_count)) {
+    if (dp_filter_is_empty(m->filter) || dp_filter_peek_ids(m->filter, &ids, &id_count) ||
+        s->payload->count > 0) {
         return dp_matcher__collect(m, slots, count);
     }
-    const ort_err err = dp_allowed__get(&allowed, s->allowed, m);
+    const ort_err err = dp_allowed__get(&allowed, s->allowed, m, NULL);
     if (err != ORT_OK) {
         return err;
     }
@@ -386,6 +399,31 @@ measure_allowed(search *q, const dp_allowed *allowed, size_t count)
     return err;
 }
 
+/* What the filter's verdicts come to: the slots themselves where there are few, else bits. */
+static ort_err
+settle(search *q, dp_matcher *m, dp_allowed **allowed, uint32_t **slots, size_t *count)
+{
+    dp_verdict told;
+    bool useful;
+    *slots = NULL;
+    *allowed = dp_allowed__peek(q->s->allowed, m);
+    if (*allowed != NULL) {
+        return ORT_OK;
+    }
+    const int column = m->column;
+    m->column = -1;
+    ort_err err = dp_payload__evaluate(m, &told, &useful);
+    if (err == ORT_OK && useful && told.max <= FEW_MATCHES) {
+        m->column = (int)q->column;
+        err = dp_matcher__collect_told(m, &told, slots, count);
+    } else if (err == ORT_OK) {
+        err = dp_allowed__get(allowed, q->s->allowed, m, useful ? &told : NULL);
+    }
+    m->column = column;
+    dp_verdict_fini(&told);
+    return err;
+}
+
 /* With a filter that is not a list of ids. */
 static ort_err
 find_filtered(search *q, dp_matcher *m)
@@ -394,8 +432,12 @@ find_filtered(search *q, dp_matcher *m)
     const uint32_t end = dp_points_slot_end(q->s->points);
     const uint64_t live = dp_points_live_count(q->s->points);
     dp_allowed *allowed;
-    ort_err err = dp_allowed__get(&allowed, q->s->allowed, m);
-    if (err != ORT_OK) {
+    uint32_t *slots;
+    size_t listed = 0;
+    ort_err err = settle(q, m, &allowed, &slots, &listed);
+    if (err != ORT_OK || allowed == NULL) {
+        err = err == ORT_OK ? measure(q, slots, listed) : err;
+        free(slots);
         return err;
     }
     const uint64_t count = dp_allowed__count(allowed, q->s->points);
@@ -448,11 +490,23 @@ find_sparse(search *q)
 {
     dp_matcher m = matcher_of(q);
     m.column = -1; /* only points with the vector are in its lists */
-    const dp_slot_filter filter = slot_filter_of(q, &m);
+    dp_allowed *allowed = NULL;
+    if (!dp_filter_is_empty(m.filter) && q->s->payload->count > 0) {
+        const ort_err bad = dp_allowed__get(&allowed, q->s->allowed, &m, NULL);
+        if (bad != ORT_OK) {
+            return bad;
+        }
+        m.filter = NULL; /* the bits answer for it */
+    }
+    dp_slot_filter filter = slot_filter_of(q, &m);
+    if (allowed != NULL) {
+        filter.allowed = allowed->set;
+    }
     const uint64_t idf = q->schema->idf ? dp_points_live_count(q->s->points) : 0;
     const ort_err err =
         dp_sparse__search(q->s->derived[q->column].sparse, &q->vector, idf,
                           dp_points_slot_end(q->s->points), &filter, q->k, q->hits, &q->count);
+    dp_allowed__unref(allowed);
     return err != ORT_OK ? err : m.err;
 }
 
@@ -827,8 +881,10 @@ dp_query__answer(dp_shard *s, const dp_query *queries, size_t count, bool want_p
     for (size_t i = 0; i < count; i++) {
         free(list[i].own);
         free(list[i].hits);
+        dp_filter_texts_free(list[i].texts);
     }
     free(list);
     free(viewer);
+    dp_payload__schedule(s);
     return err;
 }

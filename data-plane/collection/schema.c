@@ -15,6 +15,7 @@ struct dp_schema {
     dp_vector_schema *vectors;
     uint32_t count;
     dp_strict strict;
+    dp_fields *fields; /* payload_schema, read */
 };
 
 static const struct {
@@ -60,7 +61,14 @@ dp_schema_unref(dp_schema *schema)
         free((char *)(uintptr_t)schema->vectors[i].name); /* ours; const only to readers */
     }
     free(schema->vectors);
+    dp_fields_unref(schema->fields);
     free(schema);
+}
+
+dp_fields *
+dp_schema_fields(const dp_schema *schema)
+{
+    return schema->fields;
 }
 
 const dp_strict *
@@ -252,7 +260,10 @@ dp_schema__from_text(dp_schema **out, ort_buf *buf, ort_diag *diag)
     schema->text = *buf;
     *buf = (ort_buf){0};
     atomic_init(&schema->refs, 1);
-    const ort_err err = read_text(schema, diag);
+    ort_err err = read_text(schema, diag);
+    if (err == ORT_OK) {
+        err = dp_fields_parse(&schema->fields, dp_schema_peek_fields(schema), diag);
+    }
     if (err != ORT_OK) {
         dp_schema_unref(schema);
         return err;

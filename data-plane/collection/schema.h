@@ -5,6 +5,7 @@
 #include "base/json_write.h"
 #include "base/limits.h"
 #include "collection/strict.h"
+#include "filter/field.h"
 #include "index/distance.h"
 
 /* Graph settings as they take effect for one vector: its own, over the collection's, over the
@@ -95,6 +96,9 @@ ORT_NODISCARD ort_err dp_schema_add_vector(dp_schema **out, const dp_schema *old
  * ORT_EINVAL: "Not existing vector name error: X". ORT_ENOMEM. */
 ORT_NODISCARD ort_err dp_schema_drop_vector(dp_schema **out, const dp_schema *old, const char *name,
                                             size_t len, ort_diag *diag);
+
+/* The declared fields as filters and indexes take them, or NULL; the schema keeps the reference. */
+dp_fields *dp_schema_fields(const dp_schema *schema);
 
 /* Columns, those of vectors that were dropped included. */
 uint32_t dp_schema_vector_count(const dp_schema *schema);

@@ -2,10 +2,8 @@
 #include <string.h>
 
 #include "collection/schema_internal.h"
+#include "filter/field.h"
 #include "filter/path.h"
-
-static const char *const kinds[] = {"keyword", "integer",  "float", "geo", "text",
-                                    "bool",    "datetime", "uuid",  NULL};
 
 static bool
 is_key(ort_json key, const char *text, size_t len)
@@ -15,44 +13,18 @@ is_key(ort_json key, const char *text, size_t len)
     return s != NULL && n == len && memcmp(s, text, len) == 0;
 }
 
-static const char *
-kind_of(ort_json v)
-{
-    for (size_t i = 0; kinds[i] != NULL; i++) {
-        if (ort_json_str_is(v, kinds[i])) {
-            return kinds[i];
-        }
-    }
-    return NULL;
-}
-
 /* {"data_type":"keyword"} of a name, with "params" of an object as it was sent. */
 static ort_err
 put_definition(ort_jw *w, ort_json spec, ort_diag *diag)
 {
     const bool object = ort_json_type_of(spec) == ORT_JSON_OBJECT;
-    const char *kind = kind_of(object ? ort_json_get(spec, "type") : spec);
-
-    if (kind == NULL) {
-        return ort_fail(diag, ORT_EFORMAT,
-                        "field_schema: data did not match any variant of untagged enum "
-                        "PayloadFieldSchema");
-    }
-    const ort_json lookup = ort_json_get(spec, "lookup"), range = ort_json_get(spec, "range");
-    bool has_lookup = true, has_range = true;
-    if (object && strcmp(kind, "integer") == 0 &&
-        ((ort_json_given(lookup) && ort_json_bool(lookup, &has_lookup) != ORT_OK) ||
-         (ort_json_given(range) && ort_json_bool(range, &has_range) != ORT_OK))) {
-        return ort_fail(diag, ORT_EFORMAT, "field_schema: lookup and range are booleans");
-    }
-    if (!has_lookup && !has_range) {
-        return ort_fail(
-            diag, ORT_EVALIDATE,
-            "field_schema: the 'lookup' and 'range' capabilities can't be both disabled");
+    const ort_err err = dp_field_check(spec, diag);
+    if (err != ORT_OK) {
+        return err;
     }
     ort_jw_object(w);
     ort_jw_key(w, "data_type");
-    ort_jw_str(w, kind);
+    ort_jw_value(w, object ? ort_json_get(spec, "type") : spec);
     if (object) {
         ort_jw_key(w, "params");
         ort_jw_value(w, spec);

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "collection/allowed_internal.h"
+#include "collection/payload_index_internal.h"
 
 #define CLOSE_FOLD_BYTES (256u << 10) /* of log: less is replayed faster than it is folded */
 
@@ -181,6 +182,7 @@ shard_free(dp_shard *s)
         dp_allowed__cache_fini(s->allowed);
         free(s->allowed);
     }
+    dp_payload__free(s->payload);
     free(s->derived);
     free(s->dead);
     dp_schema_unref(s->schema);
@@ -228,7 +230,8 @@ dp_shard__open(dp_shard **out, int data_dir, int index_dir, const dp_collection_
     ort_err err = ORT_OK;
     if (s->data_dir < 0) {
         err = ort_fail_errno(diag, ORT_EIO, "duplicate a directory");
-    } else if (s->derived == NULL || s->allowed == NULL) {
+    } else if (s->derived == NULL || s->allowed == NULL ||
+               dp_payload__new(&s->payload, dp_schema_fields(s->schema)) != ORT_OK) {
         err = ort_fail(diag, ORT_ENOMEM, "out of memory");
     } else {
         err = open_files(s, diag);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "collection/match_internal.h"
+#include "collection/payload_index_internal.h"
 #include "collection/payload_internal.h"
 
 #define COPIES_MAX DP_COLUMNS_MAX
@@ -91,6 +92,9 @@ list_slot(apply *a, uint32_t slot, bool dead)
     }
     if (dead) {
         dp_shard__note_dead(a->s, slot);
+        dp_payload__remove(a->s, slot);
+    } else {
+        dp_payload__add(a->s, &a->reader, slot);
     }
     return err;
 }
@@ -180,12 +184,15 @@ note_missing(apply *a, ort_point_id id)
 static ort_err
 filter_holds(apply *a, uint32_t slot, bool *out)
 {
-    dp_matcher m = {.reader = &a->reader,
+    dp_matcher m = {.s = a->s,
+                    .record = true,
+                    .reader = &a->reader,
                     .schema = a->s->schema,
                     .filter = a->filter,
                     .column = -1,
                     .diag = a->diag};
     *out = dp_matcher__matches(&m, slot);
+    dp_matcher__fini(&m);
     return m.err;
 }
 
@@ -338,12 +345,15 @@ apply_filter(apply *a)
 {
     uint32_t *slots;
     size_t count;
-    dp_matcher m = {.reader = &a->reader,
+    dp_matcher m = {.s = a->s,
+                    .record = true,
+                    .reader = &a->reader,
                     .schema = a->s->schema,
                     .filter = a->filter,
                     .column = -1,
                     .diag = a->diag};
     ort_err err = dp_matcher__collect(&m, &slots, &count);
+    dp_matcher__fini(&m);
     for (size_t i = 0; err == ORT_OK && i < count; i++) {
         err = change_id(a, dp_points_id(&a->reader, slots[i]));
     }
@@ -567,12 +577,15 @@ dp_shard__plan(dp_shard *s, const dp_op_record *record, dp_amount *out, ort_diag
         err = plan_upsert(&a, out);
     } else if (!bounded) {
         uint64_t count;
-        dp_matcher m = {.reader = &a.reader,
+        dp_matcher m = {.s = s,
+                        .record = true,
+                        .reader = &a.reader,
                         .schema = s->schema,
                         .filter = a.filter,
                         .column = -1,
                         .diag = diag};
         err = dp_matcher__count(&m, &count);
+        dp_matcher__fini(&m);
         out->bytes = payload_growth(record) * (int64_t)count;
     }
     /* A batch that shrinks in sum needs no room, though it may pass through larger states: those

@@ -58,6 +58,7 @@ typedef struct dp_write {
 } dp_write;
 
 typedef struct dp_allowed_cache dp_allowed_cache;
+typedef struct dp_payload_set dp_payload_set;
 
 typedef struct {
     dp_schema *schema; /* view */
@@ -75,6 +76,7 @@ typedef struct {
     dp_derived *derived; /* one for each vector of the schema; the array never moves */
     uint32_t derived_count;
     dp_allowed_cache *allowed; /* locks itself, within view */
+    dp_payload_set *payload;   /* payload indexes: payload_index_internal.h */
 
     pthread_mutex_t order;
 

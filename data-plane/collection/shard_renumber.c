@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "collection/allowed_internal.h"
+#include "collection/payload_index_internal.h"
 
 static const ort_log log_ = {.module = "collection"};
 
@@ -26,8 +27,8 @@ forget_slots(dp_shard *s, ort_diag *diag)
                                                        : ort_fail(diag, ORT_ENOMEM, "no memory");
         }
     }
-    dp_allowed__cache_fini(s->allowed);
-    dp_allowed__cache_init(s->allowed);
+    dp_allowed__forget(s->allowed);
+    dp_payload__forget(s);
     pthread_mutex_lock(&s->upkeep);
     s->dead_count = 0;
     s->dead_lost = false;

@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "collection/shard_internal.h"
+#include "collection/payload_index_internal.h"
 
 #define SLICE_SLOTS 1024u
 #define LOG_PLAIN_FILES 2u /* full files of the log that are left plain: the next cut takes them \
@@ -86,7 +86,7 @@ anything_to_do(dp_shard *s)
     pthread_mutex_lock(&s->upkeep);
     const bool dead = s->dead_count > 0 || s->dead_lost;
     pthread_mutex_unlock(&s->upkeep);
-    return dead || checkpoint_due(s) || log_pack_due(s) ||
+    return dead || checkpoint_due(s) || log_pack_due(s) || dp_payload__is_due(s) ||
            (ort_mono_ns() >= atomic_load(&s->graph_retry_ns) && dp_shard__due(s) > 0);
 }
 
@@ -505,6 +505,7 @@ checkpoint(dp_shard *s, ort_diag *diag)
     if (err == ORT_OK) {
         /* Graphs first: losing them costs a rebuild, a longer log costs nothing. */
         save_graphs(s);
+        dp_payload__save(s);
         err = dp_log_cut(s->log, mark.lsn, diag);
     }
     if (err == ORT_OK && dp_points_is_short_of_slots(s->points)) {
@@ -530,6 +531,9 @@ round_of_work(dp_shard *s)
 {
     pthread_mutex_lock(&s->maintaining);
     tell_dead(s);
+    if (!atomic_load(&s->stop)) {
+        dp_payload__tend(s);
+    }
     for (uint32_t c = 0; c < s->derived_count && !atomic_load(&s->stop); c++) {
         tend_graph(s, c);
     }

@@ -141,6 +141,15 @@ read_field(dp_declared_field *f, ort_json key, ort_json v, ort_diag *diag)
     return dp_path_parse(&f->path, name, len, diag);
 }
 
+static void
+field_fini(dp_declared_field *f)
+{
+    free(f->name);
+    free(f->definition);
+    dp_path_free(f->path);
+    dp_text_options_fini(&f->text);
+}
+
 ort_err
 dp_fields_parse(dp_fields **out, ort_json schema, ort_diag *diag)
 {
@@ -156,9 +165,18 @@ dp_fields_parse(dp_fields **out, ort_json schema, ort_diag *diag)
     }
     atomic_init(&fields->refs, 1);
     for (ort_json_iter it = ort_json_each(schema); err == ORT_OK && ort_json_step(&it);) {
-        err = read_field(&fields->items[fields->count++], it.key, it.value, diag);
+        dp_declared_field *f = &fields->items[fields->count];
+        err = read_field(f, it.key, it.value, diag);
+        if (err == ORT_OK || err == ORT_ENOMEM) {
+            fields->count++;
+            continue;
+        }
+        /* Declared by a program that checked less: shown as it is, and served by no index. */
+        field_fini(f);
+        *f = (dp_declared_field){0};
+        err = ORT_OK;
     }
-    if (err != ORT_OK) {
+    if (err != ORT_OK || fields->count == 0) {
         dp_fields_unref(fields);
         return err;
     }
@@ -182,11 +200,7 @@ dp_fields_unref(dp_fields *fields)
         return;
     }
     for (size_t i = 0; i < fields->count; i++) {
-        dp_declared_field *f = &fields->items[i];
-        free(f->name);
-        free(f->definition);
-        dp_path_free(f->path);
-        dp_text_options_fini(&f->text);
+        field_fini(&fields->items[i]);
     }
     free(fields);
 }

@@ -303,6 +303,19 @@ dp_payload_index_sweep(dp_payload_index *x, const dp_slots *dead)
     return x->words != NULL ? dp_words_sweep(x->words, dead) : dp_numbers_sweep(x->numbers, dead);
 }
 
+dp_slots *
+dp_payload_index_stray(const dp_payload_index *x, const dp_slots *live)
+{
+    /* Who has no value, no null and no leaf stands nowhere. */
+    const dp_slots *const sets[] = {x->has[DP_HAS_FILLED], x->has[DP_HAS_NULL],
+                                    x->has[DP_HAS_LEAF]};
+    dp_slots *all = dp_slots_or_many(sets, 3);
+    if (all != NULL) {
+        dp_slots_minus_into(all, live);
+    }
+    return all;
+}
+
 void
 dp_payload_index_trim(dp_payload_index *x)
 {

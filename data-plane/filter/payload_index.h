@@ -26,6 +26,9 @@ ORT_NODISCARD ort_err dp_payload_index_add(dp_payload_index *index, uint32_t slo
 /* Takes dead slots out. ORT_ENOMEM: some may be left; they may be swept again. */
 ORT_NODISCARD ort_err dp_payload_index_sweep(dp_payload_index *index, const dp_slots *dead);
 
+/* Slots that stand in it and are not of `live`; the caller's. NULL: no memory. */
+dp_slots *dp_payload_index_stray(const dp_payload_index *index, const dp_slots *live);
+
 /* Gives spare memory back, after a build. */
 void dp_payload_index_trim(dp_payload_index *index);
 
