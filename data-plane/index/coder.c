@@ -52,9 +52,8 @@ dp_coder__float_count(dp_code kind, uint32_t dim)
     }
 }
 
-/* Puts in the defaults and empties what the kind has no use for. */
-static dp_code_options
-complete(dp_code kind, dp_code_options given)
+dp_code_options
+dp_code_options_of(dp_code kind, dp_code_options given)
 {
     dp_code_options o = {0};
 
@@ -62,11 +61,20 @@ complete(dp_code kind, dp_code_options given)
         o.quantile = given.quantile > 0.0F ? given.quantile : 1.0F;
     } else if (kind == DP_CODE_PRODUCT) {
         o.ratio = given.ratio != 0 ? given.ratio : 4;
-    } else {
+    } else if (kind == DP_CODE_BINARY || kind == DP_CODE_ROTATED) {
         o.bits = given.bits != 0 ? given.bits : kind == DP_CODE_BINARY ? 1 : 4;
         o.query_bits = given.query_bits != 0 ? given.query_bits : 8;
     }
     return o;
+}
+
+bool
+dp_code_options_equal(dp_code kind, dp_code_options a, dp_code_options b)
+{
+    a = dp_code_options_of(kind, a);
+    b = dp_code_options_of(kind, b);
+    return a.quantile == b.quantile && a.ratio == b.ratio && a.bits == b.bits &&
+           a.query_bits == b.query_bits;
 }
 
 static bool
@@ -81,6 +89,24 @@ is_sound(dp_code kind, const dp_code_options *o)
         return o->bits >= 1 && o->bits <= (kind == DP_CODE_BINARY ? 2 : 8) &&
                (o->query_bits == 1 || o->query_bits == 4 || o->query_bits == 8);
     }
+}
+
+ort_err
+dp_code_options_check(dp_code kind, dp_code_options options, dp_metric metric, ort_diag *diag)
+{
+    if ((unsigned)kind >= DP_CODE_COUNT || (unsigned)metric >= DP_METRIC_COUNT) {
+        return ort_fail(diag, ORT_EINVAL, "no such metric, element or code");
+    }
+    if (kind <= DP_CODE_NONE) {
+        return ORT_OK;
+    }
+    if (metric == DP_METRIC_MANHATTAN) {
+        return ort_fail(diag, ORT_EINVAL, "codes do not know the Manhattan distance");
+    }
+    options = dp_code_options_of(kind, options);
+    return is_sound(kind, &options)
+               ? ORT_OK
+               : ort_fail(diag, ORT_EINVAL, "an option of the codes is out of its range");
 }
 
 /* A coder with room for its floats, nothing in them. */
@@ -198,7 +224,7 @@ dp_coder_train(dp_coder **out, dp_code kind, dp_code_options options, dp_metric 
     ort_err err;
 
     sample = sample != NULL ? sample : &nothing;
-    err = coder_new(&coder, kind, complete(kind, options), metric, dim, diag);
+    err = coder_new(&coder, kind, dp_code_options_of(kind, options), metric, dim, diag);
     *out = NULL;
     if (err != ORT_OK) {
         return err;

@@ -24,6 +24,16 @@ typedef struct {
     uint32_t query_bits; /* BINARY, ROTATED: of the query's components, 1 4 8; default 8 */
 } dp_code_options;
 
+/* The same options of a kind, with its defaults put in and the rest emptied. */
+dp_code_options dp_code_options_of(dp_code kind, dp_code_options given);
+
+/* Whether there are such codes for the metric. ORT_EINVAL: what is not so. AUTO and NONE always
+ * are.
+ */
+ORT_NODISCARD ort_err dp_code_options_check(dp_code kind, dp_code_options options, dp_metric metric,
+                                            ort_diag *diag);
+bool dp_code_options_equal(dp_code kind, dp_code_options a, dp_code_options b);
+
 /* A trained model and the kernels that go with it: immutable, so any number of threads may use one.
  * From dp_coder_train() or dp_coder_open() to dp_coder_free(). */
 typedef struct dp_coder dp_coder;

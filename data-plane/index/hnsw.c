@@ -21,17 +21,14 @@ check_config(const dp_rows *rows, const dp_hnsw_config *config, ort_diag *diag)
         return ort_fail(diag, ORT_EINVAL, "m is 2 to %u, not %u", DP_HNSW_M_MAX, config->m);
     }
     if ((unsigned)config->metric >= DP_METRIC_COUNT || (unsigned)rows->elem >= DP_ELEM_COUNT ||
-        (unsigned)config->code >= DP_CODE_COUNT || rows->chunk_bits > 31) {
+        rows->chunk_bits > 31) {
         return ort_fail(diag, ORT_EINVAL, "no such metric, element or code");
     }
     if ((size_t)rows->stride_bytes < rows->dim * dp_elem_bytes(rows->elem)) {
         return ort_fail(diag, ORT_EINVAL, "a stride of %u bytes is less than a row",
                         rows->stride_bytes);
     }
-    if (config->code > DP_CODE_NONE && config->metric == DP_METRIC_MANHATTAN) {
-        return ort_fail(diag, ORT_EINVAL, "codes do not know the Manhattan distance");
-    }
-    return ORT_OK;
+    return dp_code_options_check(config->code, config->coding, config->metric, diag);
 }
 
 /* A graph begins with bytes, which need no training; other kinds take over when there is something
@@ -57,6 +54,16 @@ first_set(dp_hnsw *graph, ort_diag *diag)
     }
     dp_hnsw__publish_set(graph, set);
     return ORT_OK;
+}
+
+dp_code
+dp_hnsw__resolve(const dp_hnsw *graph, dp_code code)
+{
+    /* Rows of bytes are their own codes. */
+    bool bytes = graph->bytes && graph->rows->elem == DP_ELEM_U8;
+
+    return graph->metric == DP_METRIC_MANHATTAN || (code == DP_CODE_AUTO && bytes) ? DP_CODE_NONE
+                                                                                   : code;
 }
 
 ort_err
@@ -86,14 +93,11 @@ dp_hnsw_new(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config, or
     }
     graph->seed = config->seed;
     graph->level_scale = 1.0 / log((double)graph->m);
-    graph->code = config->metric != DP_METRIC_MANHATTAN ? config->code : DP_CODE_NONE;
     graph->coding = config->coding;
     graph->links_on_disk = config->links_on_disk;
     graph->distance = dp_distance_of(graph->metric, rows->elem);
     graph->bytes = graph->metric == DP_METRIC_EUCLID && rows->dim <= DP_BYTES_DIM_MAX;
-    if (graph->code == DP_CODE_AUTO && graph->bytes && rows->elem == DP_ELEM_U8) {
-        graph->code = DP_CODE_NONE; /* the rows are their own codes */
-    }
+    graph->code = dp_hnsw__resolve(graph, config->code);
     dp_slab_init(&graph->nodes, sizeof(dp_node));
     dp_slab_init(&graph->links, graph->m0 * sizeof(dp_link));
     dp_slab_init(&graph->upper, graph->m * sizeof(dp_link));
@@ -206,6 +210,9 @@ dp_hnsw__reserve(dp_hnsw *graph, uint32_t slot)
         err = dp_slab_reserve(&graph->links, slot);
         if (err == ORT_OK && set != NULL) {
             err = dp_slab_reserve(&set->rows, slot);
+        }
+        if (err == ORT_OK && graph->next != NULL) {
+            err = dp_slab_reserve(&graph->next->rows, slot);
         }
         if (err == ORT_OK) {
             err = dp_slab_reserve(&graph->nodes, slot);

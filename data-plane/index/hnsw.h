@@ -63,10 +63,45 @@ ORT_NODISCARD ort_err dp_hnsw_repair(dp_hnsw *graph);
 /* True once a tenth of the nodes are deleted. */
 bool dp_hnsw_wants_repair(const dp_hnsw *graph);
 
+/* Asks for other codes. Nothing changes but that dp_hnsw_wants_tune(); walks go over what there is
+ * until dp_hnsw_tune().
+ *
+ * ORT_EINVAL  options out of their range, or codes of a metric that has none */
+ORT_NODISCARD ort_err dp_hnsw_ask_codes(dp_hnsw *graph, dp_code code, dp_code_options options,
+                                        ort_diag *diag);
+
+/* True when dp_hnsw_tune() has something to do: 1,000 nodes are there and it was not done yet, the
+ * graph has doubled since, rows come that the codes do not fit, or other codes are asked for.
+ * Cheap.
+ */
+bool dp_hnsw_wants_tune(const dp_hnsw *graph);
+
+/* Trains the codes that the configuration asks for, or with DP_CODE_AUTO tries which are best, on
+ * the graph's own rows; then walks go over them. Learns how much deeper they must look than walks
+ * over rows do. Searches and inserts go on; it takes seconds, and memory for one more set of codes:
+ * call it from a worker. Does nothing while another thread does it.
+ *
+ * ORT_ENOMEM, ORT_EBUSY, ORT_EINVAL (options out of their range): walks go on as before */
+ORT_NODISCARD ort_err dp_hnsw_tune(dp_hnsw *graph, ort_diag *diag);
+
+/* What walks go over now. */
+typedef struct {
+    dp_code kind;
+    dp_code_options options;
+    size_t row_bytes; /* of codes a slot */
+    bool tuned;       /* the following were measured, at ef 100 and k 10 */
+    float widen;      /* walks are longer by this */
+    uint32_t depth;   /* candidates measured again by their rows */
+} dp_hnsw_codes_report;
+void dp_hnsw_codes(dp_hnsw *graph, dp_hnsw_codes_report *out);
+
 /* Two numbers of one type, so they are named at the call: {.k = 10, .ef = 64}. */
 typedef struct {
     uint32_t k;  /* results wanted, 1 .. ORT_TOP_K_MAX */
     uint32_t ef; /* candidates kept while walking; 0 = max(ef_construct, k); less than k means k */
+    float oversampling; /* so many times k candidates are measured again by rows; 0: as learnt */
+    bool by_rows;       /* walk over the rows, whatever codes there are */
+    bool unrescored;    /* leave distances, and the order, as the codes tell them */
 } dp_hnsw_query;
 
 /* Finds the slots whose vectors are nearest to `query`, nearest first, equal distances by slot;

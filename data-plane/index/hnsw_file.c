@@ -33,7 +33,7 @@
  *
  *   nodes   slots * 8: upper u32, level u8, state u8, 0 u8, placed u8
  *   upper   upper_count * m * u32: slot + 1 each, 0 ends a list, zeros behind the end
- *   model   how codes are read: dp_coder_model(); only with codes
+ *   model   how codes are read: dp_code_set_model(); only with codes
  *   links   slots * 2 * m * u32, as upper
  *   codes   slots * row_bytes; only with codes
  *   sums    u32 for each group of 1 MiB (the last one of a section is shorter) of all sections

@@ -288,12 +288,14 @@ insert(dp_hnsw *graph, uint32_t slot)
             err = reserve_upper(graph, node, level);
         }
         if (err == ORT_OK) {
-            if (s->set != NULL) {
-                dp_hnsw__encode(graph, s, dp_hnsw__set(graph), slot);
-            }
+            err = dp_hnsw__encode(graph, s, slot);
+        }
+        if (err == ORT_OK) {
             join(graph, s, slot, level);
             atomic_fetch_add_explicit(&graph->live, 1, memory_order_relaxed);
-            atomic_fetch_add_explicit(&graph->joined, 1, memory_order_relaxed);
+            if (atomic_fetch_add_explicit(&graph->joined, 1, memory_order_relaxed) % 64 == 0) {
+                dp_hnsw__watch_drift(graph);
+            }
         }
         dp_scratch_give(s);
     }

@@ -38,6 +38,7 @@ typedef _Atomic(uint32_t) dp_link;
 #define DP_HNSW_SLOT_MAX UINT32_C(0x7FFFFFFE)
 #define DP_HNSW_LEVEL_MAX 15u
 
+#define DP_TUNE_STEPS 4
 #define DP_STOP_STEPS 5
 #define DP_STOP_K 10u /* the k it is learnt for; others go by ef / k */
 
@@ -47,6 +48,17 @@ struct dp_code_set {
     dp_coder *coder; /* owned */
     dp_slab rows;
     _Atomic(uint32_t) inexact; /* 1: there was a row whose codes are not exact */
+
+    /* What hnsw_tune.c measured. At the ef of each step: by how much
+     * longer a walk over these codes must be, and how many of its candidates must be measured
+     * again for k = 10, to lose nothing against a walk over rows. */
+    _Atomic(uint32_t) tuned_at; /* live nodes then; 0: not measured; stored last */
+    _Atomic(float) widen[DP_TUNE_STEPS];
+    _Atomic(uint32_t) depth[DP_TUNE_STEPS];
+
+    /* Errors of the rows coded since, in 1/256 of the usual one. */
+    _Atomic(uint64_t) drift_sum;
+    _Atomic(uint32_t) drift_count;
 };
 
 /* A file that was opened and not yet looked through; hnsw_file.h. */
@@ -58,8 +70,9 @@ struct dp_hnsw {
     uint32_t m;
     uint32_t m0;
     uint32_t ef_construct;
-    dp_code code; /* as asked for */
+    dp_code code; /* as asked for; changes with the gate alone */
     dp_code_options coding;
+    _Atomic(bool) asked; /* they were, and are not there yet */
     uint64_t seed;
     double level_scale;
     const dp_distance *distance; /* rows */
@@ -71,7 +84,11 @@ struct dp_hnsw {
     dp_slab links; /* dp_link[m0], the lowest level */
     dp_slab upper; /* dp_link[m], one block a node and level above the lowest */
     _Atomic(dp_code_set *)
-        set; /* what walks go over; NULL: the rows. Replaced with the gate alone */
+        set;           /* what walks go over; NULL: the rows. Replaced with the gate alone */
+    dp_code_set *next; /* being filled beside it; changes with the gate alone */
+    _Atomic(bool) tuning;
+    _Atomic(bool) drifted;      /* rows came that the codes do not fit */
+    _Atomic(uint32_t) tuned_at; /* live nodes when codes were last chosen; 0: never */
     _Atomic(size_t) set_row_bytes;
     _Atomic(size_t) set_model_bytes; /* 0: no set */
 
@@ -253,6 +270,9 @@ void dp_hnsw__measure(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_q
 void dp_hnsw__measure_rows(const dp_hnsw *graph, dp_scratch *scratch, const float *vector,
                            dp_candidate *candidates, size_t n);
 
+/* NONE where the graph can or need have no codes, else what is asked for. */
+dp_code dp_hnsw__resolve(const dp_hnsw *graph, dp_code code);
+
 /* A set of codes without rows; takes the coder. NULL: no memory, the coder is freed. */
 dp_code_set *dp_code_set_new(dp_coder *coder);
 void dp_code_set_free(dp_code_set *set);
@@ -263,8 +283,38 @@ size_t dp_hnsw__codes_bytes(const dp_hnsw *graph, uint32_t count);
 /* Makes it the set that walks go over from now on; the caller drains and frees the one before. */
 void dp_hnsw__publish_set(dp_hnsw *graph, dp_code_set *set);
 
-/* Codes a slot's row into a set that has room for it. Uses scratch->vector and scratch->room. */
-void dp_hnsw__encode(const dp_hnsw *graph, dp_scratch *scratch, dp_code_set *set, uint32_t slot);
+/* Codes a slot's row into the set, and into the next one. Called with the gate held; uses
+ * scratch->vector and scratch->room. */
+ORT_NODISCARD ort_err dp_hnsw__encode(dp_hnsw *graph, dp_scratch *scratch, uint32_t slot);
+
+/* Lets the scratch's walks go over another set. */
+ORT_NODISCARD ort_err dp_hnsw__go_over(const dp_hnsw *graph, dp_scratch *scratch,
+                                       const dp_code_set *set);
+
+/* Fills a set beside the one in use, by one thread at a time (graph->tuning); when that fails it is
+ * still the caller's. */
+ORT_NODISCARD ort_err dp_hnsw__add_next(dp_hnsw *graph, dp_code_set *next);
+
+/* Puts the next set in the place of the one in use, or forgets it. Returns the one that nobody uses
+ * any more, for the caller to free. */
+dp_code_set *dp_hnsw__end_next(dp_hnsw *graph, bool replace);
+
+/* Looks, now and then, whether rows came that the codes do not fit. Called with the gate held. */
+void dp_hnsw__watch_drift(dp_hnsw *graph);
+
+/* A set as bytes for the graph's file (malloc'd, NULL: no memory), and back, without its rows; the
+ * bytes may come from anywhere. ORT_ECORRUPT, ORT_ENOMEM */
+unsigned char *dp_code_set_model(const dp_code_set *set, size_t *bytes);
+ORT_NODISCARD ort_err dp_code_set_open(dp_code_set **out, const void *blob, size_t bytes,
+                                       dp_metric metric, uint32_t dim, ort_diag *diag);
+
+/* Of codes of a byte, this many are enough: see hnsw_tune.c. */
+#define DP_HNSW_DEPTH_USUAL(k) ((k) + (k) / 4 + 4)
+
+/* How long a walk over this set must be to find what one of `ef` over rows finds, and how many of
+ * its candidates are measured again when k are wanted. */
+size_t dp_hnsw__widen(const dp_code_set *set, size_t ef);
+size_t dp_hnsw__depth(const dp_code_set *set, size_t ef, uint32_t k);
 
 /* From the entry down to `level`, each time to the nearest node found; false: the graph is empty.
  */
@@ -285,9 +335,11 @@ size_t dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_qu
                      dp_candidate start, uint32_t level, size_t ef, dp_walk_stop stop);
 #define DP_WALK_TO_THE_END ((dp_walk_stop){.k = 0})
 
-/* The stop that keeps the recall of a fixed ef, as far as it was learnt; *ef becomes the pool's
- * size. */
-dp_walk_stop dp_hnsw__stop(const dp_hnsw *graph, const float *vector, uint32_t k, size_t *ef);
+/* The stop that keeps the recall of a fixed ef, as far as it was learnt; *pool, the size of the
+ * pool of a walk that goes to the end, becomes the one it needs. `depth` candidates are measured
+ * again by rows: so far the walk must go. */
+dp_walk_stop dp_hnsw__stop(const dp_hnsw *graph, const float *vector, uint32_t k, size_t depth,
+                           size_t ef, size_t *pool);
 
 /* Learns it anew when the graph grew enough since the last time. Called without the gate; never
  * fails, at worst nothing is learnt. */

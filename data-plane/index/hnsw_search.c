@@ -309,32 +309,83 @@ sort_candidates(dp_candidate *c, size_t n)
     }
 }
 
-/* How many candidates are measured again by their rows. Measured on notes-384 and lexcohere-1536, k
- * 10, ef 256: recall 0.982 and 0.997 with 10, 0.9958 and 1.0000 with 13, 0.9959 and 1.0000 with 16
- * to 30. Exact codes put the right k first. */
+/* How many candidates are measured again by their rows; exact codes put the right k first. */
 static size_t
-rerank_count(const dp_hnsw *graph, const dp_scratch *s, uint32_t k)
+rerank_count(const dp_hnsw *graph, const dp_scratch *s, dp_hnsw_query ask, size_t ef)
 {
+    const uint32_t k = ask.k;
+    const double wanted = (double)ask.oversampling * k;
+
+    size_t count;
+
     if (s->code.exact && graph->metric == DP_METRIC_EUCLID &&
         atomic_load_explicit((_Atomic(uint32_t) *)&s->set->inexact, memory_order_relaxed) == 0) {
-        return (size_t)k + 1;
+        count = (size_t)k + 1;
+    } else {
+        count = dp_hnsw__depth(s->set, ef, k);
     }
-    return (size_t)k + k / 4 + 4;
+    return wanted > (double)count
+               ? (size_t)(wanted < (double)DP_HNSW_EF_MAX ? wanted : (double)DP_HNSW_EF_MAX)
+               : count;
 }
 
-/* Measures candidates by their rows when they were measured by codes, sorts them, writes the k
+#define RERANK_PART 16u
+
+/* Measures candidates, nearest by their codes first, by their rows; the k nearest end up in front,
+ * in order. A row that cannot be among them even if its codes err as much as they do is left alone.
+ */
+static size_t
+rerank(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp_candidate *c, size_t n,
+       uint32_t k)
+{
+    const dp_code_set *set = s->set;
+    size_t done = k > RERANK_PART ? k : RERANK_PART;
+
+    done = n < done ? n : done;
+    dp_hnsw__measure_rows(graph, s, query->vector, c, done);
+    sort_candidates(c, done);
+    for (size_t i = done; i < n; i += RERANK_PART) {
+        dp_candidate part[RERANK_PART];
+        size_t left = n - i < RERANK_PART ? n - i : RERANK_PART;
+        size_t m = 0;
+
+        for (size_t j = i; j < i + left; j++) {
+            float slack =
+                dp_coder_slack(set->coder, query->code, dp_slab_at(&set->rows, c[j].slot));
+
+            if (!(c[j].distance - slack > c[k - 1].distance)) {
+                part[m++] = c[j];
+            }
+        }
+        dp_hnsw__measure_rows(graph, s, query->vector, part, m);
+        for (size_t j = 0; j < m; j++) {
+            size_t place = k;
+
+            while (place > 0 && dp_hit_nearer(part[j], c[place - 1])) {
+                place--;
+            }
+            if (place < k) {
+                memmove(c + place + 1, c + place, (k - 1 - place) * sizeof *c);
+                c[place] = part[j];
+            }
+        }
+    }
+    return n < k ? n : k;
+}
+
+/* Puts what a walk found in order, by the rows unless the caller says otherwise, and writes the k
  * nearest. */
 static size_t
-answer(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_candidate *c, size_t n,
-       uint32_t k, dp_hit *hits)
+answer(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp_candidate *c, size_t n,
+       dp_hnsw_query ask, size_t depth, dp_hit *hits)
 {
-    if (s->set != NULL) {
-        size_t most = rerank_count(graph, s, k);
+    const uint32_t k = ask.k;
 
-        n = n < most ? n : most;
-        dp_hnsw__measure_rows(graph, s, vector, c, n);
+    if (dp_hnsw__codes(s, query) != NULL && !ask.unrescored) {
+        n = rerank(graph, s, query, c, n < depth ? n : depth, k);
+    } else {
+        sort_candidates(c, n);
     }
-    sort_candidates(c, n);
     n = n < k ? n : k;
     memcpy(hits, c, n * sizeof *hits);
     return n;
@@ -487,15 +538,18 @@ walk_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp
 }
 
 static ort_err
-search(const dp_hnsw *graph, dp_scratch *s, const float *vector, uint32_t k, size_t ef,
+search(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_hnsw_query ask, size_t ef,
        const dp_slot_filter *filter, dp_hit *hits, size_t *n_out)
 {
+    const uint32_t k = ask.k;
     double live = (double)dp_hnsw_count(graph);
     double nodes = live + (double)dp_hnsw_deleted(graph);
     double share = selectivity_of(graph, filter);
     double scan_max = (share < TWO_HOP_SELECTIVITY_MIN ? 4 : 1) * SCAN_PER_EF * (double)ef;
-    dp_walk_query query;
+    dp_walk_query query = {.vector = vector, .code = NULL};
     dp_candidate start;
+    size_t pool = ef;
+    size_t depth = k; /* of the pool, how many are looked at again */
     bool complete;
     size_t n;
     ort_err err;
@@ -503,39 +557,46 @@ search(const dp_hnsw *graph, dp_scratch *s, const float *vector, uint32_t k, siz
     if (share < 1.0 && share * live <= scan_max) {
         return scan(graph, vector, k, filter, hits, n_out);
     }
-    dp_hnsw__aim(graph, s, vector, &query);
+    if (!ask.by_rows) {
+        dp_hnsw__aim(graph, s, vector, &query);
+    }
     if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {
         *n_out = 0;
         return ORT_OK;
     }
+    if (dp_hnsw__codes(s, &query) != NULL) {
+        depth = rerank_count(graph, s, ask, ef);
+        pool = dp_hnsw__widen(s->set, ef);
+        pool = pool > depth || depth <= DP_HNSW_DEPTH_USUAL((size_t)k) ? pool : depth;
+    }
     if (share >= BLIND_SELECTIVITY_MIN) {
         dp_walk_stop stop = DP_WALK_TO_THE_END;
-        double longer = (double)ef * nodes / (share * live > 1 ? share * live : 1);
+        double longer = (double)pool * nodes / (share * live > 1 ? share * live : 1);
 
-        if (longer <= 1.02 * (double)ef) {
-            stop = dp_hnsw__stop(graph, vector, k, &ef);
+        if (longer <= 1.02 * (double)pool) {
+            stop = dp_hnsw__stop(graph, vector, k, depth, ef, &pool);
         } else {
-            ef = longer < 4.0 * (double)ef ? (size_t)longer : 4 * ef;
+            pool = longer < 4.0 * (double)pool ? (size_t)longer : 4 * pool;
         }
-        err = dp_scratch_pool(s, ef);
+        err = dp_scratch_pool(s, pool);
         if (err != ORT_OK) {
             return err;
         }
-        n = dp_hnsw__walk(graph, s, &query, start, 0, ef, stop);
+        n = dp_hnsw__walk(graph, s, &query, start, 0, pool, stop);
         n = keep_answers(graph, filter, s->pool, n);
         complete = n >= k;
     } else {
-        err = dp_scratch_pool(s, ef);
+        err = dp_scratch_pool(s, pool);
         if (err != ORT_OK) {
             return err;
         }
-        n = walk_passing(graph, s, &query, start, filter, ef, &complete);
+        n = walk_passing(graph, s, &query, start, filter, pool, &complete);
         complete = complete && n >= k;
     }
     if (!complete && n < (size_t)dp_hnsw_count(graph)) {
         return scan(graph, vector, k, filter, hits, n_out);
     }
-    *n_out = answer(graph, s, vector, s->pool, n, k, hits);
+    *n_out = answer(graph, s, &query, s->pool, n, ask, depth, hits);
     return ORT_OK;
 }
 
@@ -559,7 +620,7 @@ dp_hnsw_search(dp_hnsw *graph, const float *query, dp_hnsw_query ask, const dp_s
     if (dp_hnsw_count(graph) == 0) {
         *n_out = 0;
     } else {
-        err = search(graph, s, query, ask.k, ef, filter, hits, n_out);
+        err = search(graph, s, query, ask, ef, filter, hits, n_out);
     }
     dp_scratch_give(s);
     return err;

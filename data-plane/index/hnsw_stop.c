@@ -41,10 +41,19 @@ stop_of(const dp_hnsw *graph, float length, uint32_t k, float g)
     return stop;
 }
 
-dp_walk_stop
-dp_hnsw__stop(const dp_hnsw *graph, const float *vector, uint32_t k, size_t *ef)
+/* The candidate whose distance a walk's limit hangs on: the k-th; but where codes are so coarse
+ * that more than usual are measured again, the last of these. */
+static uint32_t
+rank_of(uint32_t k, size_t depth)
 {
-    double want = (double)*ef * DP_STOP_K / (k > DP_STOP_K ? k : DP_STOP_K);
+    return depth > DP_HNSW_DEPTH_USUAL((size_t)k) ? (uint32_t)depth : k;
+}
+
+dp_walk_stop
+dp_hnsw__stop(const dp_hnsw *graph, const float *vector, uint32_t k, size_t depth, size_t ef,
+              size_t *pool)
+{
+    double want = (double)ef * DP_STOP_K / (k > DP_STOP_K ? k : DP_STOP_K);
     uint32_t i = 1;
     float length;
     float low;
@@ -52,7 +61,7 @@ dp_hnsw__stop(const dp_hnsw *graph, const float *vector, uint32_t k, size_t *ef)
     double t;
 
     /* With hardly more candidates than answers there is nothing to gain. */
-    if (want < step_ef[0] || *ef < (size_t)k + k / 2 ||
+    if (want < step_ef[0] || ef < (size_t)k + k / 2 ||
         atomic_load_explicit((_Atomic(uint32_t) *)&graph->stop_learnt_at, memory_order_acquire) ==
             0) {
         return DP_WALK_TO_THE_END;
@@ -63,16 +72,25 @@ dp_hnsw__stop(const dp_hnsw *graph, const float *vector, uint32_t k, size_t *ef)
     low = atomic_load_explicit((_Atomic(float) *)&graph->stop[i - 1], memory_order_relaxed);
     high = atomic_load_explicit((_Atomic(float) *)&graph->stop[i], memory_order_relaxed);
     t = log(want / step_ef[i - 1]) / log((double)step_ef[i] / step_ef[i - 1]);
-    *ef *= 2;
+    *pool *= 2;
     length = graph->metric == DP_METRIC_COSINE ? sqrtf(dp_norm2(vector, graph->rows->dim)) : 0;
-    return stop_of(graph, length, k > DP_STOP_K ? k : DP_STOP_K, low + (float)t * (high - low));
+    return stop_of(graph, length, rank_of(k > DP_STOP_K ? k : DP_STOP_K, depth),
+                   low + (float)t * (high - low));
 }
 
-/* Walks for a sample as if it were not in the graph; how many of the pool are at most `kth` away,
- * DP_STOP_K at most. *kth_out: the distance of the DP_STOP_K-th. */
+/* Whether what a walk finds says little until it is measured again. */
+static bool
+is_coarse(const dp_scratch *s)
+{
+    return s->set != NULL && dp_coder_kind(s->set->coder) != DP_CODE_INT8;
+}
+
+/* Walks for a sample as if it were not in the graph; how many of the pool (of coarse codes: of its
+ * first `depth`, by their rows) are at most `kth` away, DP_STOP_K at most. *kth_out: the distance
+ * of the DP_STOP_K-th. */
 static uint32_t
-walk_sample(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, size_t ef, dp_walk_stop stop,
-            float kth, float *kth_out)
+walk_sample(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, size_t ef, size_t depth,
+            dp_walk_stop stop, float kth, float *kth_out)
 {
     dp_walk_query query;
     dp_candidate start;
@@ -88,6 +106,11 @@ walk_sample(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, size_t ef, dp_wa
         (void)dp_scratch_visit(s, slot); /* met already: never put into the pool, never followed */
     }
     n = dp_hnsw__walk(graph, s, &query, start, 0, ef, stop);
+    if (is_coarse(s)) {
+        n = n < depth ? n : depth;
+        dp_hnsw__measure_rows(graph, s, query.vector, s->pool, n);
+        qsort(s->pool, n, sizeof *s->pool, dp_hit_compare);
+    }
     while (found < DP_STOP_K && found < n && s->pool[found].distance <= kth) {
         found++;
     }
@@ -95,15 +118,23 @@ walk_sample(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, size_t ef, dp_wa
     return found;
 }
 
+/* Of a search of this ef, with this reach; less than 0: to the end. */
 static uint32_t
-recall_of(const dp_hnsw *graph, dp_scratch *s, const sample *samples, size_t n, size_t ef,
-          dp_walk_stop stop)
+recall_of(const dp_hnsw *graph, dp_scratch *s, const sample *samples, size_t n, size_t ef, float g)
 {
+    size_t depth = s->set != NULL ? dp_hnsw__depth(s->set, ef, DP_STOP_K) : DP_STOP_K;
+    size_t pool = s->set != NULL ? dp_hnsw__widen(s->set, ef) : ef;
+    dp_walk_stop stop = DP_WALK_TO_THE_END;
     uint32_t sum = 0;
     float kth;
 
+    if (g >= 0) {
+        stop = stop_of(graph, 1, rank_of(DP_STOP_K, depth), g);
+        pool *= 2;
+    }
+    pool = pool < TRUTH_EF ? pool : TRUTH_EF;
     for (size_t i = 0; i < n; i++) {
-        sum += walk_sample(graph, s, samples[i].slot, ef, stop, samples[i].kth, &kth);
+        sum += walk_sample(graph, s, samples[i].slot, pool, depth, stop, samples[i].kth, &kth);
     }
     return sum;
 }
@@ -126,7 +157,7 @@ take_samples(const dp_hnsw *graph, dp_scratch *s, sample *samples)
         if (dp_hnsw__state(graph, slot) != DP_NODE_LIVE) {
             continue;
         }
-        (void)walk_sample(graph, s, slot, TRUTH_EF, DP_WALK_TO_THE_END, 0, &kth);
+        (void)walk_sample(graph, s, slot, TRUTH_EF, TRUTH_EF, DP_WALK_TO_THE_END, 0, &kth);
         if (isfinite(kth)) {
             samples[n++] = (sample){.slot = slot, .kth = kth};
         }
@@ -139,7 +170,7 @@ take_samples(const dp_hnsw *graph, dp_scratch *s, sample *samples)
 static float
 learn_step(const dp_hnsw *graph, dp_scratch *s, const sample *samples, size_t n, uint32_t ef)
 {
-    uint32_t want = recall_of(graph, s, samples, n, ef, DP_WALK_TO_THE_END);
+    uint32_t want = recall_of(graph, s, samples, n, ef, -1);
     uint32_t slack = (uint32_t)(n * DP_STOP_K / 400);
     size_t low = 0;
     size_t high = REACHES - 1;
@@ -147,10 +178,7 @@ learn_step(const dp_hnsw *graph, dp_scratch *s, const sample *samples, size_t n,
     while (low < high) {
         size_t mid = (low + high) / 2;
 
-        if (recall_of(graph, s, samples, n, (size_t)ef * 2,
-                      stop_of(graph, 1, DP_STOP_K, reach[mid])) +
-                slack >=
-            want) {
+        if (recall_of(graph, s, samples, n, ef, reach[mid]) + slack >= want) {
             high = mid;
         } else {
             low = mid + 1;

@@ -34,9 +34,14 @@ static ort_err
 write_model(dp_graph_writer *w, const dp_code_set *set, dp_graph_place *place, ort_diag *diag)
 {
     size_t bytes;
-    const void *model = dp_coder_model(set->coder, &bytes);
-    ort_err err = dp_graph_write(w, model, bytes, diag);
+    unsigned char *model = dp_code_set_model(set, &bytes);
+    ort_err err;
 
+    if (model == NULL) {
+        return ort_fail(diag, ORT_ENOMEM, "no memory to write a graph");
+    }
+    err = dp_graph_write(w, model, bytes, diag);
+    free(model);
     return err == ORT_OK ? dp_graph_write_end(w, place, diag) : err;
 }
 

@@ -281,32 +281,33 @@ dp_hnsw__check_links(const dp_hnsw *graph, uint32_t slots, uint64_t entry,
     return sound ? ORT_OK : damaged("links", diag);
 }
 
-/* In the place of the set that the graph began with; takes the coder. */
+/* In the place of the set that the graph began with; takes it. */
 static ort_err
-take_coder(dp_hnsw *graph, dp_coder *coder, uint32_t row_bytes, ort_diag *diag)
+take_set(dp_hnsw *graph, dp_code_set *set, uint32_t row_bytes, ort_diag *diag)
 {
-    const dp_code kind = dp_coder_kind(coder);
-    dp_code_set *set;
+    const dp_code kind = dp_coder_kind(set->coder);
 
-    if (dp_coder_row_bytes(coder) != row_bytes) {
-        dp_coder_free(coder);
+    if (set->rows.stride_bytes != row_bytes) {
+        dp_code_set_free(set);
         return damaged("model's bytes", diag);
     }
     /* Every graph begins with bytes a component, whatever it is to have later. */
     if (graph->code != DP_CODE_AUTO && graph->code != kind && kind != DP_CODE_INT8) {
-        dp_coder_free(coder);
+        dp_code_set_free(set);
         return ort_fail(diag, ORT_ESTALE, "the graph's file was built with other codes");
-    }
-    set = dp_code_set_new(coder);
-    if (set == NULL) {
-        return ort_fail(diag, ORT_ENOMEM, "no memory for a graph");
     }
     dp_code_set_free(dp_hnsw__set(graph));
     dp_hnsw__publish_set(graph, set);
+    /* Codes that were asked for are still to be trained, unless these are they. */
+    if (graph->code == DP_CODE_AUTO ||
+        (kind == graph->code &&
+         dp_code_options_equal(kind, dp_coder_options(set->coder), graph->coding))) {
+        atomic_store_explicit(&graph->tuned_at, set->tuned_at, memory_order_relaxed);
+    }
     return ORT_OK;
 }
 
-/* The model's own bytes, then the coder that it describes. */
+/* The model's own bytes, then the set that it describes. */
 static ort_err
 take_model(const verify *v, ort_diag *diag)
 {
@@ -315,7 +316,7 @@ take_model(const verify *v, ort_diag *diag)
     size_t bytes = (size_t)dp_graph_padded(at->bytes);
     summing s = {.want = v->sums + at->first};
     unsigned char *model = malloc(bytes + 1);
-    dp_coder *coder = NULL;
+    dp_code_set *set = NULL;
     ort_err err;
 
     if (model == NULL) {
@@ -329,14 +330,14 @@ take_model(const verify *v, ort_diag *diag)
         }
     }
     if (err == ORT_OK) {
-        err = dp_coder_open(&coder, model, (size_t)at->bytes, v->graph->metric, v->graph->rows->dim,
-                            diag);
+        err = dp_code_set_open(&set, model, (size_t)at->bytes, v->graph->metric,
+                               v->graph->rows->dim, diag);
     }
     free(model);
     if (err != ORT_OK) {
         return err;
     }
-    return take_coder(v->graph, coder, h->row_bytes, diag);
+    return take_set(v->graph, set, h->row_bytes, diag);
 }
 
 static ort_err
@@ -481,8 +482,8 @@ settle(dp_hnsw *graph, dp_slab *slab, unsigned chunk)
     return err;
 }
 
-ort_err
-dp_hnsw_settle(dp_hnsw *graph, dp_hnsw_progress *progress)
+static ort_err
+settle_all(dp_hnsw *graph, dp_hnsw_progress *progress)
 {
     dp_code_set *set = dp_hnsw__set(graph);
     dp_slab *slabs[2] = {set != NULL ? &set->rows : NULL,
@@ -501,4 +502,19 @@ dp_hnsw_settle(dp_hnsw *graph, dp_hnsw_progress *progress)
         }
     }
     return ORT_OK;
+}
+
+ort_err
+dp_hnsw_settle(dp_hnsw *graph, dp_hnsw_progress *progress)
+{
+    bool idle = false;
+    ort_err err;
+
+    /* Else the codes could be replaced meanwhile. */
+    if (!atomic_compare_exchange_strong(&graph->tuning, &idle, true)) {
+        return ORT_EBUSY;
+    }
+    err = settle_all(graph, progress);
+    atomic_store(&graph->tuning, false);
+    return err;
 }

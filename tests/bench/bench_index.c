@@ -4,7 +4,9 @@
  *                               NAME.query.gt.ivecs, else true neighbours are searched exactly
  *                               (default ../shared/data, notes-384)
  *   --metric l2|cos             default: l2 for bvecs, cos for fvecs
- *   --variant codes|rows|all    walk over codes, over rows (`none`), or both (default)
+ *   --variant codes|rows|all    walk over codes, over rows (`none`), or both (default); or a list
+ *                               of these and of kinds of codes: int8, int8-Q (quantile 0.Q),
+ *                               product-R (R components a byte), binary-B, rotated-B (B bits)
  *   --elem f32|f16|u8           how rows are stored (default: as the file has them)
  *   --m 16 --ef-construct 200   as the peers' runs have it
  *   --efs 10,20,...             the ladder of ef
@@ -280,6 +282,27 @@ kept_seconds(const bench *b, const contender *c, const double *write)
     return seconds;
 }
 
+/* Lets the graph choose its codes, or train those that were asked for. */
+static void
+tune(const bench *b, contender *c)
+{
+    static const char *const names[DP_CODE_COUNT] = {"auto",    "rows",   "int8",
+                                                     "product", "binary", "rotated"};
+    dp_hnsw_codes_report codes;
+    ort_diag diag = {{0}};
+    double at = bench_now_s();
+
+    if (dp_hnsw_wants_tune(c->graph) && dp_hnsw_tune(c->graph, &diag) != ORT_OK) {
+        bench_die(diag.text);
+    }
+    dp_hnsw_codes(c->graph, &codes);
+    fprintf(stderr,
+            "CODES %s %s: %s, %u bits, %u a byte, %zu bytes a row, widened %.2f, %u looked at "
+            "again; %.2f s\n",
+            b->opt->dataset, c->impl, names[codes.kind], codes.options.bits, codes.options.ratio,
+            codes.row_bytes, (double)codes.widen, codes.depth, bench_now_s() - at);
+}
+
 static void
 build_graph(bench *b, contender *c, const dp_hnsw_config *config)
 {
@@ -302,6 +325,7 @@ build_graph(bench *b, contender *c, const dp_hnsw_config *config)
             ORT_OK) {
         bench_die(diag.text);
     }
+    tune(b, c);
     c->build_s = bench_now_s() - at;
     if (keep) {
         if (dp_hnsw_save(c->graph, dir, name, &stamp, &diag) != ORT_OK) {
@@ -312,15 +336,47 @@ build_graph(bench *b, contender *c, const dp_hnsw_config *config)
     }
 }
 
+/* One name of --variant. */
 static void
-make_graph(bench *b, contender *c, const char *impl, dp_code code)
+read_variant(const char *variant, dp_hnsw_config *config)
+{
+    static const struct {
+        const char *name;
+        dp_code code;
+    } kinds[] = {{"codes", DP_CODE_AUTO},    {"rows", DP_CODE_NONE},
+                 {"int8", DP_CODE_INT8},     {"product", DP_CODE_PRODUCT},
+                 {"binary", DP_CODE_BINARY}, {"rotated", DP_CODE_ROTATED}};
+    const char *dash = strchr(variant, '-');
+    size_t length = dash != NULL ? (size_t)(dash - variant) : strlen(variant);
+    uint32_t number = dash != NULL ? (uint32_t)strtoul(dash + 1, NULL, 10) : 0;
+    size_t i = 0;
+
+    while (i < sizeof kinds / sizeof kinds[0] &&
+           (strlen(kinds[i].name) != length || strncmp(kinds[i].name, variant, length) != 0)) {
+        i++;
+    }
+    if (i == sizeof kinds / sizeof kinds[0]) {
+        bench_die("unknown --variant; see the head of tests/bench/bench_index.c");
+    }
+    config->code = kinds[i].code;
+    config->coding = (dp_code_options){.bits = number, .ratio = number};
+    if (number != 0 && config->code == DP_CODE_INT8) {
+        config->coding.quantile = (float)number / 100.0F;
+    }
+}
+
+static void
+make_graph(bench *b, contender *c, const char *variant)
 {
     dp_hnsw_config config = {
-        .metric = b->metric, .m = b->opt->m, .ef_construct = b->opt->ef_construct, .code = code};
+        .metric = b->metric, .m = b->opt->m, .ef_construct = b->opt->ef_construct};
+    const char *impl = c->impl;
     dp_hnsw_report report;
 
     *c = (contender){.graph = NULL};
-    (void)snprintf(c->impl, sizeof c->impl, "%s", impl);
+    read_variant(variant, &config);
+    (void)snprintf(c->impl, sizeof c->impl, config.code == DP_CODE_AUTO ? "orthant" : "orthant-%s",
+                   variant);
     build_graph(b, c, &config);
     c->bytes =
         (double)dp_hnsw_bytes(c->graph) + (double)b->rows.stride_bytes * (double)b->set.base_count;
@@ -373,13 +429,15 @@ run(bench *b)
 {
     contender all[BENCH_CONTENDERS_MAX];
     size_t count = 0;
-    const char *variant = b->opt->variant;
+    const char *left = strcmp(b->opt->variant, "all") == 0 ? "codes,rows" : b->opt->variant;
 
-    if (strcmp(variant, "rows") != 0) {
-        make_graph(b, &all[count++], "orthant", DP_CODE_AUTO);
-    }
-    if (strcmp(variant, "codes") != 0) {
-        make_graph(b, &all[count++], "orthant-rows", DP_CODE_NONE);
+    while (*left != '\0' && count + 1 < BENCH_CONTENDERS_MAX) {
+        char variant[32];
+        size_t length = strcspn(left, ",");
+
+        (void)snprintf(variant, sizeof variant, "%.*s", (int)(length < 31 ? length : 31), left);
+        make_graph(b, &all[count++], variant);
+        left += length + (left[length] == ',');
     }
     if (b->opt->peer) {
         count += make_peer(b, &all[count]);

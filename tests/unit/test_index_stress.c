@@ -118,8 +118,28 @@ begin_mapped(arena *a, const dp_hnsw_config *config, int dir)
                      ORT_OK);
 }
 
+/* Asks for other codes, one after the other, and has them trained and put in place. */
 static void
-stress(dp_code code, bool mapped, bool on_disk)
+replace_codes(arena *a, uint32_t round)
+{
+    static const struct {
+        dp_code kind;
+        dp_code_options options;
+    } asked[] = {{DP_CODE_ROTATED, {.bits = 4}},
+                 {DP_CODE_BINARY, {.bits = 1}},
+                 {DP_CODE_NONE, {.bits = 0}},
+                 {DP_CODE_INT8, {.quantile = 0.95F, .bits = 0}},
+                 {DP_CODE_AUTO, {.bits = 0}}};
+    size_t i = round % (sizeof asked / sizeof asked[0]);
+
+    if (dp_hnsw_ask_codes(a->graph, asked[i].kind, asked[i].options, NULL) != ORT_OK ||
+        dp_hnsw_tune(a->graph, NULL) != ORT_OK) {
+        atomic_fetch_add(&a->failures, 1);
+    }
+}
+
+static void
+stress(dp_code code, bool mapped, bool on_disk, bool replaced)
 {
     static arena a;
     dp_hnsw_config config = {.metric = DP_METRIC_EUCLID, .code = code, .links_on_disk = on_disk};
@@ -130,6 +150,7 @@ stress(dp_code code, bool mapped, bool on_disk)
     pthread_t changers[2];
     part parts[2];
     uint64_t until;
+    uint32_t rounds = 0;
 
     memset(&a, 0, sizeof a);
     a.vectors = test_clusters(3, N, DIM, 40, 0.6F);
@@ -149,11 +170,14 @@ stress(dp_code code, bool mapped, bool on_disk)
         assert_int_equal(pthread_create(&searchers[i], NULL, search_all_the_time, &a), 0);
     }
     until = ort_mono_ms() + RUN_MS;
-    while (ort_mono_ms() < until || atomic_load(&a.changes) < 50) {
+    while (ort_mono_ms() < until || atomic_load(&a.changes) < 50 || (replaced && rounds < 6)) {
         struct timespec pause = {.tv_nsec = 20000000};
 
         nanosleep(&pause, NULL);
         keep_up(&a, &config, dir);
+        if (replaced) {
+            replace_codes(&a, rounds++);
+        }
     }
     atomic_store(&a.stop, true);
     for (uint32_t i = 0; i < 2; i++) {
@@ -184,14 +208,22 @@ static void
 codes_under_stress(void **state)
 {
     (void)state;
-    stress(DP_CODE_AUTO, false, false);
+    stress(DP_CODE_AUTO, false, false, false);
+}
+
+/* Walks go on over a set while another is filled and takes its place; inserts code into both. */
+static void
+codes_are_replaced_under_stress(void **state)
+{
+    (void)state;
+    stress(DP_CODE_AUTO, false, false, true);
 }
 
 static void
 rows_under_stress(void **state)
 {
     (void)state;
-    stress(DP_CODE_NONE, false, false);
+    stress(DP_CODE_NONE, false, false, false);
 }
 
 /* Searches begin in the mapping and end in memory. */
@@ -199,7 +231,7 @@ static void
 settling_under_stress(void **state)
 {
     (void)state;
-    stress(DP_CODE_AUTO, true, false);
+    stress(DP_CODE_AUTO, true, false, false);
 }
 
 /* Each save gives the links to the file it wrote, under the feet of walks. */
@@ -207,7 +239,7 @@ static void
 links_on_disk_under_stress(void **state)
 {
     (void)state;
-    stress(DP_CODE_AUTO, true, true);
+    stress(DP_CODE_AUTO, true, true, false);
 }
 
 int
@@ -215,6 +247,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_under_stress),
+        cmocka_unit_test(codes_are_replaced_under_stress),
         cmocka_unit_test(rows_under_stress),
         cmocka_unit_test(settling_under_stress),
         cmocka_unit_test(links_on_disk_under_stress),
