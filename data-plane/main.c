@@ -188,7 +188,19 @@ build_threads(const dp_node_process *node, double cpus)
     if (node->config.index.build_threads != 0) {
         return node->config.index.build_threads;
     }
-    return cpus >= 4 ? (uint32_t)(cpus / 2) : 1;
+    return cpus >= 2 ? (uint32_t)cpus : 1;
+}
+
+/* Whether requests wait for a processor. Builds end after the gate, which holds tenants. */
+static bool
+requests_wait(void *arg)
+{
+    dp_node_process *node = arg;
+
+    pthread_mutex_lock(&node->gate_lock);
+    const bool waiting = node->gate != NULL && dp_gate_waiting(node->gate) > 0;
+    pthread_mutex_unlock(&node->gate_lock);
+    return waiting;
 }
 
 static ort_err
@@ -207,7 +219,10 @@ start_storage(dp_node_process *node, ort_diag *diag)
         return err;
     }
     const dp_tenants_config tenants = {
-        .collection = {.workers = node->workers},
+        .collection = {.workers = node->workers,
+                       .build_threads = build_threads(node, load.cpu_count),
+                       .busy = requests_wait,
+                       .arg = node},
         .memory_budget_bytes = memory / 10 * 7, /* the rest is for requests and the heap's slack */
         .open_max = node->config.limits.collections_open,
         .idle_close_ms = (uint64_t)node->config.limits.tenant_idle_s * 1000,
@@ -424,7 +439,11 @@ stop(dp_node_process *node)
     ort_http_server_free(node->http);
     dp_forward_free(atomic_load(&node->forward));
     dp_api_free(node->api);
-    dp_gate_free(node->gate);
+    pthread_mutex_lock(&node->gate_lock);
+    dp_gate *gate = node->gate;
+    node->gate = NULL;
+    pthread_mutex_unlock(&node->gate_lock);
+    dp_gate_free(gate);
     if (node->routes != NULL) {
         dp_routes_free(node->routes);
     }
@@ -461,7 +480,8 @@ start(dp_node_process *node, ort_diag *diag)
 int
 main(int argc, char **argv)
 {
-    static dp_node_process node = {.data_fd = -1, .node_fd = -1};
+    static dp_node_process node = {
+        .data_fd = -1, .node_fd = -1, .gate_lock = PTHREAD_MUTEX_INITIALIZER};
     ort_config_outcome outcome;
     ort_diag diag = {{0}};
     sigset_t signals;

@@ -1,6 +1,8 @@
 /* data-plane/node.h: one data-plane process: its parts, and the order in which they come and go. */
 #ifndef DP_NODE_H
 #define DP_NODE_H
+#include <pthread.h>
+
 #include <stdatomic.h>
 
 #include "api/api.h"
@@ -21,6 +23,7 @@ typedef struct {
     dp_tenants *tenants;
     dp_routes *routes;
     dp_gate *gate;
+    pthread_mutex_t gate_lock; /* index builds look at the gate, and outlive it */
     dp_api *api;
     ort_http_server *http;
     dp_agent *_Atomic agent;

@@ -18,7 +18,12 @@ typedef struct dp_collection dp_collection;
 typedef struct {
     ort_pool *workers; /* graphs and checkpoints in the background; NULL: nothing is built */
     uint64_t checkpoint_bytes; /* of log after which a checkpoint is started; 0 = the default */
-    uint32_t build_threads;    /* for one large graph; 0 = 1 */
+    uint32_t build_threads;    /* for large graphs, all together; 0 = 1 */
+
+    /* Whether requests wait for a processor: builds then work a quarter of the time. Any thread;
+     * may be NULL. */
+    bool (*busy)(void *arg);
+    void *arg;
 } dp_collection_env;
 
 typedef struct {

@@ -148,6 +148,15 @@ setting(ort_json own, ort_json common, const char *name, uint32_t otherwise)
     return v > UINT32_MAX ? UINT32_MAX : (uint32_t)v;
 }
 
+static bool
+flag(ort_json own, ort_json common, const char *name)
+{
+    bool v;
+    return (ort_json_bool(ort_json_get(own, name), &v) == ORT_OK ||
+            ort_json_bool(ort_json_get(common, name), &v) == ORT_OK) &&
+           v;
+}
+
 static void
 read_hnsw(dp_hnsw_settings *out, ort_json own, ort_json root)
 {
@@ -158,6 +167,7 @@ read_hnsw(dp_hnsw_settings *out, ort_json own, ort_json root)
     out->ef_construct = setting(own, common, "ef_construct", DP_HNSW_EF_CONSTRUCT_DEFAULT);
     out->full_scan_threshold_kb = setting(own, common, "full_scan_threshold", 10000);
     out->indexing_threshold_kb = setting(optimizers, optimizers, "indexing_threshold", 10000);
+    out->on_disk = flag(own, common, "on_disk");
 }
 
 static bool
@@ -171,6 +181,7 @@ read_dense(dp_vector_schema *v, ort_json params)
         return false;
     }
     v->size = (uint32_t)size;
+    v->on_disk = flag(params, params, "on_disk");
     v->multi = ort_json_given(ort_json_get(params, "multivector_config"));
     for (size_t i = 0; i < sizeof metric_names / sizeof *metric_names; i++) {
         if (ort_json_str_is(ort_json_get(params, "distance"), metric_names[i].name)) {

@@ -15,6 +15,7 @@ typedef struct {
     uint32_t ef_construct;
     uint32_t full_scan_threshold_kb; /* below this many KB of rows a search scans */
     uint32_t indexing_threshold_kb;  /* below this many KB of rows no graph is built; 0: never */
+    bool on_disk;                    /* links stay in the graph's file */
 } dp_hnsw_settings;
 
 /* One vector of the schema. Borrowed from it. */
@@ -27,6 +28,7 @@ typedef struct {
     uint32_t size;         /* dense only: components */
     dp_metric metric;      /* dense only; sparse compares by dot product */
     dp_elem elem;          /* dense only: how a component is stored */
+    bool on_disk;          /* dense only: rows are fetched from disk, not kept in memory */
     dp_hnsw_settings hnsw; /* dense only */
 } dp_vector_schema;
 

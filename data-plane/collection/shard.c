@@ -133,7 +133,7 @@ open_files(dp_shard *s, ort_diag *diag)
         return err;
     }
     atomic_store(&s->slot_end, dp_points_slot_end(s->points));
-    dp_shard__load_graphs(s);
+    dp_shard__open_graphs(s);
     const uint64_t folded = dp_points_mark(s->points).lsn;
     s->applied_lsn = folded;
     err = dp_log_replay(s->log, folded + 1, replay_one, s, diag);
@@ -174,6 +174,7 @@ shard_free(dp_shard *s)
 {
     for (uint32_t i = 0; s->derived != NULL && i < s->derived_count; i++) {
         dp_hnsw_free(s->derived[i].graph);
+        dp_hnsw_free(s->derived[i].opened);
         dp_sparse__free(s->derived[i].sparse);
     }
     dp_log_close(s->log);
@@ -214,7 +215,10 @@ dp_shard__open(dp_shard **out, int data_dir, int index_dir, const dp_collection_
     snprintf(s->name, sizeof s->name, "%s", config->name);
     s->quota = quota;
     s->workers = env->workers;
-    s->build_threads = env->build_threads;
+    s->build_threads = env->build_threads > 0 ? env->build_threads : 1;
+    s->building.busy = env->busy;
+    s->building.arg = env->arg;
+    atomic_init(&s->building.throttle, DP_BUILD_THROTTLE);
     s->checkpoint_bytes =
         env->checkpoint_bytes > 0 ? env->checkpoint_bytes : DP_CHECKPOINT_BYTES_DEFAULT;
     s->data_dir = fcntl(data_dir, F_DUPFD_CLOEXEC, 0);

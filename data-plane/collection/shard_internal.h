@@ -41,6 +41,9 @@ typedef struct {
     dp_hnsw *graph;          /* set under view (write), by maintenance; NULL: none yet */
     atomic_uint indexed_end; /* live slots below are in the graph */
     bool graph_dirty;        /* maintaining: changed since it was saved */
+    dp_hnsw *opened;         /* of a file, not yet looked through; as graph */
+    uint32_t opened_end;     /* slots below stand where they stood when it was written */
+    bool settled;            /* maintaining: is in memory as far as it shall be */
 } dp_derived;
 
 typedef enum { DP_WRITE_WAITING, DP_WRITE_DURABLE, DP_WRITE_DONE, DP_WRITE_FAILED } dp_write_state;
@@ -102,6 +105,7 @@ typedef struct {
     _Atomic(uint64_t) graph_retry_ns;      /* likewise an insert */
     atomic_bool stop;                      /* closing */
     uint32_t build_threads;
+    dp_hnsw_progress building; /* of graphs: cancelled when closing; `busy` is the node's word */
 } dp_shard;
 
 /* --- shard.c */
@@ -158,9 +162,26 @@ void dp_shard__note_dead(dp_shard *s, uint32_t slot);
 void dp_shard__schedule(dp_shard *s); /* if there is anything to do */
 bool dp_shard__is_idle(dp_shard *s);
 ort_err dp_shard__checkpoint(dp_shard *s, ort_diag *diag);
-void dp_shard__load_graphs(dp_shard *s);
 void dp_shard__upkeep_stop(dp_shard *s); /* waits for the job that runs */
 uint64_t dp_shard__due(dp_shard *s);     /* rows that wait for a graph */
+
+/* --- shard_graph.c */
+
+/* Finds the graphs that fit the segments, without reading them: before the replay, so that it notes
+ * what died since. */
+void dp_shard__open_graphs(dp_shard *s);
+
+/* Looks through what was opened: from then on it is searched. A file that cannot be used is
+ * forgotten, its graph made anew. progress->cancel (may be NULL) leaves the rest out. */
+void dp_shard__adopt_graphs(dp_shard *s, dp_hnsw_progress *progress);
+void dp_shard__settle_graph(dp_shard *s, uint32_t column); /* into memory, if that is its place */
+void dp_shard__tend_graph(dp_shard *s, uint32_t column);   /* makes, builds a slice, repairs */
+void dp_shard__save_graphs(dp_shard *s);
+
+/* --- shard_upkeep.c */
+
+#define DP_BUILD_THROTTLE 75u /* of a hundred: what a build leaves to requests that wait */
+#define DP_RETRY_NS (UINT64_C(10) * 1000000000u) /* after a failure */
 
 /* Whether a vector shall have a graph, by its size now. */
 bool dp_shard__wants_graph(const dp_shard *s, uint32_t column);

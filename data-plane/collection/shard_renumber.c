@@ -17,6 +17,8 @@ forget_slots(dp_shard *s, ort_diag *diag)
         dp_derived *d = &s->derived[i];
         dp_hnsw_free(d->graph);
         d->graph = NULL;
+        dp_hnsw_free(d->opened);
+        d->opened = NULL;
         d->graph_dirty = false;
         d->live_count = 0;
         atomic_store(&d->indexed_end, 0);

@@ -12,11 +12,10 @@
 #include "base/log.h"
 #include "collection/payload_index_internal.h"
 
-#define SLICE_SLOTS 1024u
-#define LOG_PLAIN_FILES 2u /* full files of the log that are left plain: the next cut takes them \
-                            */
+/* Full files of the log that are left plain: the next cut takes them. */
+#define LOG_PLAIN_FILES 2u
 #define LOG_PACK_LEVEL 1
-#define RETRY_NS (UINT64_C(10) * 1000000000u)
+#define RETRY_NS DP_RETRY_NS
 #define RELOCATE_SLOTS 128u     /* at once: about as long as an ordinary batch of writes */
 #define RELOCATE_STEPS_MAX 512u /* a checkpoint: the next one goes on */
 
@@ -72,8 +71,8 @@ dp_shard__due(dp_shard *s)
         const dp_derived *d = &s->derived[c];
         if (d->graph != NULL) {
             due += end - atomic_load_explicit(&d->indexed_end, memory_order_acquire);
-        } else if (dp_shard__wants_graph(s, c)) {
-            due += d->live_count;
+        } else if (d->opened != NULL || dp_shard__wants_graph(s, c)) {
+            due += d->live_count + (d->opened != NULL);
         }
     }
     pthread_rwlock_unlock(&s->view);
@@ -127,6 +126,7 @@ void
 dp_shard__upkeep_stop(dp_shard *s)
 {
     atomic_store(&s->stop, true);
+    atomic_store(&s->building.cancel, true);
     pthread_mutex_lock(&s->upkeep);
     while (s->scheduled) {
         pthread_cond_wait(&s->upkeep_changed, &s->upkeep);
@@ -144,7 +144,7 @@ dp_shard__note_dead(dp_shard *s, uint32_t slot)
 {
     bool graphs = false;
     for (uint32_t c = 0; c < s->derived_count; c++) {
-        graphs = graphs || s->derived[c].graph != NULL;
+        graphs = graphs || s->derived[c].graph != NULL || s->derived[c].opened != NULL;
     }
     if (!graphs) {
         return;
@@ -197,220 +197,6 @@ tell_dead(dp_shard *s)
         }
     }
     free(dead);
-}
-
-/* --- graphs -------------------------------------------------------------------------------------
- */
-
-static dp_hnsw_config
-graph_config(const dp_shard *s, uint32_t column)
-{
-    const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
-    /* The seed is the collection's, so that a rebuild gives the graph it gave before. */
-    return (dp_hnsw_config){.metric = v->metric,
-                            .m = v->hnsw.m,
-                            .ef_construct = v->hnsw.ef_construct,
-                            .seed = s->collection.v ^ column};
-}
-
-static void
-set_graph(dp_shard *s, uint32_t column, dp_hnsw *graph, uint32_t indexed_end)
-{
-    dp_derived *d = &s->derived[column];
-    pthread_rwlock_wrlock(&s->view);
-    atomic_store_explicit(&d->indexed_end, indexed_end, memory_order_release);
-    d->graph = graph;
-    pthread_rwlock_unlock(&s->view);
-}
-
-static void
-make_graph(dp_shard *s, uint32_t column)
-{
-    dp_hnsw *graph;
-    ort_diag diag;
-    const dp_hnsw_config config = graph_config(s, column);
-    if (dp_hnsw_new(&graph, &s->derived[column].rows, &config, &diag) != ORT_OK) {
-        ORT_LOG_WARN(&log_, "graph.failed", "collection=%016" PRIx64 " column=%u err=%s",
-                     s->collection.v, column, diag.text);
-        atomic_store(&s->graph_retry_ns, ort_mono_ns() + RETRY_NS);
-        return;
-    }
-    set_graph(s, column, graph, 0);
-}
-
-/* Inserts up to SLICE_SLOTS slots of the tail. */
-static void
-insert_slice(dp_shard *s, uint32_t column)
-{
-    dp_derived *d = &s->derived[column];
-    const uint32_t end = atomic_load_explicit(&s->slot_end, memory_order_acquire);
-    uint32_t slot = atomic_load_explicit(&d->indexed_end, memory_order_relaxed);
-    const uint32_t stop = end - slot > SLICE_SLOTS ? slot + SLICE_SLOTS : end;
-    dp_reader reader;
-    dp_reader_init(&reader, s->points);
-    for (; slot < stop && !atomic_load_explicit(&s->stop, memory_order_relaxed); slot++) {
-        if (dp_points_is_live(s->points, slot) && dp_points_has(&reader, column, slot)) {
-            const ort_err err = dp_hnsw_insert(d->graph, slot);
-            if (err != ORT_OK && err != ORT_EEXISTS) {
-                /* No memory now: the slot stays in the tail, which is scanned. */
-                atomic_store(&s->graph_retry_ns, ort_mono_ns() + RETRY_NS);
-                break;
-            }
-            d->graph_dirty = true;
-        }
-        atomic_store_explicit(&d->indexed_end, slot + 1, memory_order_release);
-    }
-    dp_reader_fini(&reader);
-}
-
-/* A large tail at once, by several threads; only where every live point has the vector. */
-static bool
-build_at_once(dp_shard *s, uint32_t column)
-{
-    dp_derived *d = &s->derived[column];
-    const uint32_t begin = atomic_load_explicit(&d->indexed_end, memory_order_relaxed);
-    const uint32_t end = atomic_load_explicit(&s->slot_end, memory_order_acquire);
-    if (s->build_threads < 2 || end - begin < 4 * SLICE_SLOTS) {
-        return false;
-    }
-    pthread_rwlock_rdlock(&s->view);
-    const bool all = d->live_count == dp_points_live_count(s->points);
-    pthread_rwlock_unlock(&s->view);
-    if (!all) {
-        return false;
-    }
-    const uint32_t stop = end - begin > 8 * SLICE_SLOTS ? begin + 8 * SLICE_SLOTS : end;
-    const dp_slot_set live = {.words = dp_points_live_words(s->points), .slot_end = stop};
-    dp_hnsw_progress progress = {0};
-    dp_reader reader;
-    dp_reader_init(&reader, s->points);
-    const ort_err err =
-        dp_hnsw_build(d->graph, begin, stop, &live, s->build_threads, &progress, NULL);
-    dp_reader_fini(&reader);
-    if (err == ORT_OK) {
-        d->graph_dirty = true;
-        atomic_store_explicit(&d->indexed_end, stop, memory_order_release);
-    }
-    return err == ORT_OK;
-}
-
-static void
-tend_graph(dp_shard *s, uint32_t column)
-{
-    dp_derived *d = &s->derived[column];
-    if (d->graph == NULL) {
-        pthread_rwlock_rdlock(&s->view);
-        const bool wanted = dp_shard__wants_graph(s, column);
-        pthread_rwlock_unlock(&s->view);
-        if (!wanted) {
-            return;
-        }
-        make_graph(s, column);
-    }
-    if (d->graph != NULL && !build_at_once(s, column)) {
-        insert_slice(s, column);
-    }
-    if (d->graph != NULL && dp_hnsw_wants_repair(d->graph)) {
-        dp_reader reader;
-        dp_reader_init(&reader, s->points);
-        const ort_err err = dp_hnsw_repair(d->graph);
-        dp_reader_fini(&reader);
-        if (err == ORT_OK) {
-            d->graph_dirty = true;
-        }
-    }
-}
-
-static void
-graph_file(uint32_t column, char out[32])
-{
-    snprintf(out, 32, "vector-%u.hnsw", column);
-}
-
-/* What a saved graph belongs to. Slots are numbered by the checkpoint: a graph of another one is of
- * no use. */
-static dp_hnsw_stamp
-stamp_of(const dp_shard *s)
-{
-    return (dp_hnsw_stamp){.owner = {s->tenant.v, s->collection.v},
-                           .lsn = dp_points_generation(s->points)};
-}
-
-static void
-save_graphs(dp_shard *s)
-{
-    for (uint32_t c = 0; c < s->derived_count; c++) {
-        dp_derived *d = &s->derived[c];
-        ort_diag diag;
-        char name[32];
-        graph_file(c, name);
-        if (d->graph == NULL) {
-            continue;
-        }
-        if (s->index_dir < 0 && s->make_index_dir != NULL) {
-            s->index_dir = s->make_index_dir(s->index_arg);
-        }
-        if (s->index_dir < 0) {
-            return;
-        }
-        const dp_hnsw_stamp stamp = stamp_of(s);
-        dp_reader reader; /* saving repairs, and that reads rows */
-        dp_reader_init(&reader, s->points);
-        const ort_err err = dp_hnsw_save(d->graph, s->index_dir, name, &stamp, &diag);
-        dp_reader_fini(&reader);
-        if (err != ORT_OK) {
-            ORT_LOG_WARN(&log_, "graph.save", "collection=%016" PRIx64 " column=%u err=%s",
-                         s->collection.v, c, diag.text);
-        } else {
-            d->graph_dirty = false;
-        }
-    }
-}
-
-/* The first live slot that the graph lacks. */
-static uint32_t
-first_missing(dp_shard *s, uint32_t column, const dp_hnsw *graph, uint32_t end)
-{
-    dp_reader reader;
-    dp_reader_init(&reader, s->points);
-    uint32_t slot = dp_points_next_live(s->points, 0);
-    while (slot < end && (dp_hnsw_has(graph, slot) || !dp_points_has(&reader, column, slot))) {
-        slot = dp_points_next_live(s->points, slot + 1);
-    }
-    dp_reader_fini(&reader);
-    return slot < end ? slot : end;
-}
-
-/* Before the replay, so that it tells the graphs what died since. A graph that cannot be used is
- * made anew. */
-void
-dp_shard__load_graphs(dp_shard *s)
-{
-    for (uint32_t c = 0; s->index_dir >= 0 && c < s->derived_count; c++) {
-        dp_hnsw_stamp stamp = stamp_of(s);
-        const uint64_t generation = stamp.lsn;
-        const dp_hnsw_config config = graph_config(s, c);
-        dp_hnsw *graph;
-        ort_diag diag;
-        char name[32];
-        if (!s->derived[c].has_rows ||
-            !dp_derived_is_graphed(dp_schema_peek_vector(s->schema, c))) {
-            continue;
-        }
-        graph_file(c, name);
-        const ort_err err =
-            dp_hnsw_load(&graph, &s->derived[c].rows, &config, s->index_dir, name, &stamp, &diag);
-        if (err == ORT_OK && stamp.lsn == generation) {
-            set_graph(s, c, graph, first_missing(s, c, graph, dp_points_sealed_end(s->points)));
-            continue;
-        }
-        if (err == ORT_OK) {
-            dp_hnsw_free(graph);
-        } else if (err != ORT_ENOTFOUND) {
-            ORT_LOG_WARN(&log_, "graph.rebuild", "collection=%016" PRIx64 " column=%u err=%s",
-                         s->collection.v, c, diag.text);
-        }
-    }
 }
 
 /* --- checkpoints --------------------------------------------------------------------------------
@@ -494,6 +280,7 @@ checkpoint(dp_shard *s, ort_diag *diag)
     const dp_checkpoint_options options = {.held = is_held, .arg = s};
     dp_checkpoint *cp = NULL;
     dp_log_mark mark = {0};
+    dp_shard__adopt_graphs(s, NULL); /* else what is written now makes their files stale */
     compact(s);
     tell_dead(s);
     repair_all(s);
@@ -504,7 +291,7 @@ checkpoint(dp_shard *s, ort_diag *diag)
     dp_checkpoint_free(cp);
     if (err == ORT_OK) {
         /* Graphs first: losing them costs a rebuild, a longer log costs nothing. */
-        save_graphs(s);
+        dp_shard__save_graphs(s);
         dp_payload__save(s);
         err = dp_log_cut(s->log, mark.lsn, diag);
     }
@@ -530,12 +317,14 @@ static void
 round_of_work(dp_shard *s)
 {
     pthread_mutex_lock(&s->maintaining);
+    dp_shard__adopt_graphs(s, &s->building);
     tell_dead(s);
     if (!atomic_load(&s->stop)) {
         dp_payload__tend(s);
     }
     for (uint32_t c = 0; c < s->derived_count && !atomic_load(&s->stop); c++) {
-        tend_graph(s, c);
+        dp_shard__tend_graph(s, c);
+        dp_shard__settle_graph(s, c);
     }
     if (!atomic_load(&s->stop) && checkpoint_due(s)) {
         ort_diag diag;

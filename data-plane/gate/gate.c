@@ -428,6 +428,12 @@ dp_gate_covers(const dp_gate_pass *pass, const char *name, size_t len)
     return pass->key != NULL && dp_key_covers(pass->key, name, len);
 }
 
+uint32_t
+dp_gate_waiting(const dp_gate *gate)
+{
+    return dp_admission_depth(gate->admission);
+}
+
 void
 dp_gate_stats_get(dp_gate *gate, dp_gate_stats *out)
 {

@@ -119,4 +119,7 @@ typedef struct {
     uint64_t refused_total[32]; /* by ort_err */
 } dp_gate_stats;
 void dp_gate_stats_get(dp_gate *gate, dp_gate_stats *out);
+
+/* Requests that wait for a slot: of the stats, what can be asked all the time. */
+uint32_t dp_gate_waiting(const dp_gate *gate);
 #endif /* DP_GATE_H */

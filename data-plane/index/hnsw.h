@@ -125,10 +125,16 @@ typedef struct {
     _Atomic(uint32_t) total;    /* slots to handle */
     _Atomic(bool) cancel;       /* set by anyone: the build returns soon with ORT_EBUSY */
     _Atomic(uint32_t) throttle; /* 0 .. 100: share of the time to sleep, while searches wait */
+
+    /* Whether they do now, asked every few inserts by any of the build's threads; NULL: always. */
+    bool (*busy)(void *arg);
+    void *arg;
 } dp_hnsw_progress;
 
 /* Inserts every slot of [slot_begin, slot_end) that is in `live` and not yet in the graph, with
- * this many threads (1 = the calling one). Slots that appear later are the caller's to insert.
+ * this many threads (1 = the calling one; all builds of the process together have no more helpers
+ * than one may have, and those give way to other threads). Slots that appear later are the caller's
+ * to insert.
  *
  * ORT_EBUSY  cancelled; what was inserted stays. ORT_ENOMEM likewise. */
 ORT_NODISCARD ort_err dp_hnsw_build(dp_hnsw *graph, uint32_t slot_begin, uint32_t slot_end,

@@ -1,12 +1,15 @@
 /* Inserting many rows with several threads: each takes the next few slots of one counter. */
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/thread.h"
 #include "index/hnsw_internal.h"
 
 #define BUILD_THREADS_MAX 64u
+#define HELPER_NICE 10
 #define BUILD_PART 64u /* slots taken at a time: little enough that all threads end together */
 
 typedef struct {
@@ -18,6 +21,24 @@ typedef struct {
     _Atomic(int) err; /* ort_err, the first that happened */
 } build;
 
+/* Helpers of all builds: several shards that grow at once share the processors that one would have.
+ */
+static _Atomic(uint32_t) helpers;
+
+static bool
+reserve_helper(uint32_t most)
+{
+    uint32_t now = atomic_load_explicit(&helpers, memory_order_relaxed);
+
+    while (now < most) {
+        if (atomic_compare_exchange_weak_explicit(&helpers, &now, now + 1, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* While searches wait, the builder sleeps `throttle` of every hundred parts of its time. */
 static void
 give_way(const build *b, uint64_t worked_ns)
@@ -28,7 +49,7 @@ give_way(const build *b, uint64_t worked_ns)
     uint64_t sleep_ns;
     struct timespec pause;
 
-    if (share == 0) {
+    if (share == 0 || (b->progress->busy != NULL && !b->progress->busy(b->progress->arg))) {
         return;
     }
     share = share < 95 ? share : 95;
@@ -86,6 +107,14 @@ build_worker(void *arg)
     }
 }
 
+/* A build can wait, requests cannot: on Linux the nice value is a thread's own. */
+static void *
+build_helper(void *arg)
+{
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), HELPER_NICE);
+    return build_worker(arg);
+}
+
 ort_err
 dp_hnsw_build(dp_hnsw *graph, uint32_t slot_begin, uint32_t slot_end, const dp_slot_set *live,
               uint32_t threads, dp_hnsw_progress *progress, ort_diag *diag)
@@ -111,13 +140,17 @@ dp_hnsw_build(dp_hnsw *graph, uint32_t slot_begin, uint32_t slot_end, const dp_s
         atomic_store_explicit(&progress->total, slot_end - slot_begin, memory_order_relaxed);
     }
     /* Fewer threads than wished for is slower, not wrong: the calling one always works. */
-    while (count + 1 < threads && count < BUILD_THREADS_MAX &&
-           ort_thread_start(&started[count], "index-build", build_worker, &b, NULL) == ORT_OK) {
+    while (count + 1 < threads && count < BUILD_THREADS_MAX && reserve_helper(threads - 1)) {
+        if (ort_thread_start(&started[count], "index-build", build_helper, &b, NULL) != ORT_OK) {
+            atomic_fetch_sub_explicit(&helpers, 1, memory_order_relaxed);
+            break;
+        }
         count++;
     }
     (void)build_worker(&b);
     for (uint32_t i = 0; i < count; i++) {
         pthread_join(started[i], NULL);
+        atomic_fetch_sub_explicit(&helpers, 1, memory_order_relaxed);
     }
     err = (ort_err)atomic_load(&b.err);
     if (err == ORT_OK) {

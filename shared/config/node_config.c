@@ -118,7 +118,7 @@ static const ort_config_key keys[] = {
            "A tenant's files are closed when it has been idle for this long."),
 
     NUMBER("index.build_threads", index.build_threads, "0", 0, 256, "threads",
-           "Threads that build indexes; 0: half the CPUs, at least one."),
+           "Threads that build indexes; 0: all the CPUs; they give way to requests."),
 };
 
 static ort_err

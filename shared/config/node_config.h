@@ -56,7 +56,7 @@ typedef struct {
     } limits;
 
     struct {                    /* index.* */
-        uint32_t build_threads; /* 0 = half the CPUs, at least one */
+        uint32_t build_threads; /* 0 = all the CPUs */
     } index;
 } ort_node_config;
 

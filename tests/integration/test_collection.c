@@ -8,7 +8,10 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "collection_support.h"
 
 static const char plain[] = "{\"vectors\":{\"size\":2,\"distance\":\"Euclid\"}}";
@@ -415,6 +418,91 @@ sizes_are_counted_exactly(void **state)
     fixture_fini(&f);
 }
 
+/* Puts 600 points with one upsert; vector i is (i, i * 7 % 13, 1, 0). */
+static void
+put_points(fixture *f)
+{
+    static char text[1 << 17];
+    size_t len = (size_t)snprintf(text, sizeof text, "{\"points\":[");
+
+    for (int i = 0; i < 600; i++) {
+        len +=
+            (size_t)snprintf(text + len, sizeof text - len, "%s{\"id\":%d,\"vector\":[%d,%d,1,0]}",
+                             i > 0 ? "," : "", i, i, i * 7 % 13);
+    }
+    (void)snprintf(text + len, sizeof text - len, "]}");
+    do_op(f, DP_OP_UPSERT, "%s", text);
+}
+
+static void
+expect_nearest(fixture *f)
+{
+    for (int i = 0; i < 600; i += 29) {
+        const float q[4] = {(float)i, (float)(i * 7 % 13), 1, 0};
+        answer got;
+
+        nearest(f, "", q, 4, 3, NULL, false, &got);
+        assert_int_equal(got.count, 3);
+        assert_int_equal(got.at[0].id.lo, i);
+    }
+}
+
+static void
+wait_for_graph(fixture *f, uint64_t indexed)
+{
+    dp_collection_info info;
+
+    assert_int_equal(dp_collection_wait_indexed(f->c, ort_mono_ns() + UINT64_C(60000000000)),
+                     ORT_OK);
+    dp_collection_get_info(f->c, &info);
+    assert_int_equal(info.indexed_vectors, indexed);
+}
+
+static void
+flip(fixture *f, off_t at)
+{
+    unsigned char byte;
+    const int fd = openat(f->dir, "index/vector-0.hnsw", O_RDWR | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 4;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+/* Searches must not see it: not while the file is looked through, not after it was given up. */
+static void
+a_damaged_graph_is_scanned_around_and_built_anew(void **state)
+{
+    fixture f;
+    dp_collection_info info;
+    (void)state;
+    fixture_init(&f,
+                 "{\"vectors\":{\"size\":4,\"distance\":\"Euclid\"},"
+                 "\"hnsw_config\":{\"on_disk\":true},"
+                 "\"optimizers_config\":{\"indexing_threshold\":1}}",
+                 2);
+    put_points(&f);
+    wait_for_graph(&f, 600);
+    expect_nearest(&f);
+    fixture_close(&f);
+    for (off_t at = 0; at < 100000; at += 9001) { /* head, nodes, links, codes, checksums */
+        flip(&f, at);
+        fixture_open(&f);
+        expect_nearest(&f);
+        wait_for_graph(&f, 600);
+        expect_nearest(&f);
+        fixture_close(&f);
+    }
+    f.env.workers = NULL; /* the last one was saved again, and is found */
+    fixture_open(&f);
+    dp_collection_get_info(f.c, &info);
+    assert_int_equal(info.indexed_vectors, 600);
+    expect_nearest(&f);
+    fixture_fini(&f);
+}
+
 int
 main(void)
 {
@@ -428,6 +516,7 @@ main(void)
         cmocka_unit_test(bounds_thresholds_and_offsets_hold),
         cmocka_unit_test(a_batch_answers_as_its_searches_alone),
         cmocka_unit_test(sizes_are_counted_exactly),
+        cmocka_unit_test(a_damaged_graph_is_scanned_around_and_built_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
