@@ -6,7 +6,9 @@
  *   stop    SIGTERM, SIGINT: readyz 503, a grace for balancers, requests in work end, files close
  *
  * The control plane is needed for the first join and never again: with a credential and a table on
- * disk the node starts and serves by itself. SIGHUP reads the certificate files again. */
+ * disk the node starts and serves by itself. SIGHUP reads the certificate files again.
+ *
+ * `orthant-node verify|repair|dump` looks at what is on disk instead: inspect/. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -23,6 +25,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "index/flat.h"
+#include "inspect/inspect.h"
 #include "node.h"
 #include "tenant/snapshots.h"
 
@@ -486,6 +489,9 @@ main(int argc, char **argv)
     ort_diag diag = {{0}};
     sigset_t signals;
 
+    if (argc > 1 && dp_inspect_is_command(argv[1])) {
+        return dp_inspect_main(argc, argv, stdout);
+    }
     dp_flat_blas_prepare(argv); /* may begin this program anew */
     ort_err err = ort_config_load(&ort_node_config_schema, argc, (const char *const *)argv, NULL,
                                   &node.config, &outcome, stdout, &diag);

@@ -7,6 +7,7 @@
  * the same code. */
 #ifndef DP_OP_H
 #define DP_OP_H
+#include "base/buf.h"
 #include "base/json_read.h"
 #include "base/point_id.h"
 #include "collection/schema.h"
@@ -49,6 +50,13 @@ dp_op_kind dp_op_kind_of(const dp_op *op);
 
 /* Points it names; 0 for one that goes by a filter. For metering and cost. */
 uint32_t dp_op_point_count(const dp_op *op);
+
+/* Appends what a log record says to out, as members of a JSON object: ',"op":"upsert","points":2,
+ * "ids":[1,2]'; of bytes that are no operation: ',"error":".."'. For people: payloads and vectors
+ * are left out, ids end after the first eight.
+ *
+ * ORT_ECORRUPT, ORT_EVERSION: not an operation of ours. */
+ORT_NODISCARD ort_err dp_op_describe(const void *bytes, size_t len, ort_buf *out);
 
 /* A point id in JSON: a number or a string holding a UUID. ORT_EINVAL in Qdrant's words. */
 ORT_NODISCARD ort_err dp_point_id_read(ort_json v, ort_point_id *out, ort_diag *diag);

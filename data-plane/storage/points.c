@@ -364,7 +364,7 @@ dp_points_open(dp_points **out, int dir_fd, const dp_points_config *config, ort_
         err = dp_points__open(out, dir_fd, config, &manifest, bytes, diag);
     }
     dp_manifest_fini(&manifest);
-    if (err == ORT_OK) {
+    if (err == ORT_OK && !config->read_only) {
         err = dp_points__sweep(*out, diag);
         if (err == ORT_OK && dp_points__is_sparse(*out)) {
             err = dp_points_renumber(*out, diag); /* while nobody knows a number */

@@ -78,6 +78,7 @@ typedef struct {
     ort_collection_id shard; /* likewise */
     dp_points_layout layout; /* copied */
     dp_packing packing;      /* {0}: the default */
+    bool read_only;          /* open changes nothing; and nothing may be put, no checkpoint taken */
 } dp_points_config;
 
 /* Opens the points beneath dir_fd (duplicated): what the manifest there names, or none. Maps, reads
@@ -345,4 +346,16 @@ typedef struct {
  * ORT_ECORRUPT, ORT_EVERSION, ORT_EIO: diag names the file and the place; the first is reported. */
 ORT_NODISCARD ort_err dp_storage_verify(int dir_fd, ort_tenant_id tenant, ort_collection_id shard,
                                         dp_verify_report *report, ort_diag *diag);
+
+/* The same in steps of at most a MiB (a log file is one step): pace is told of what was just read,
+ * may sleep, and ends it all by returning false: ORT_EBUSY. NULL: none. */
+typedef bool (*dp_pace_fn)(void *arg, uint64_t bytes);
+ORT_NODISCARD ort_err dp_storage_verify_paced(int dir_fd, ort_tenant_id tenant,
+                                              ort_collection_id shard, dp_pace_fn pace, void *arg,
+                                              dp_verify_report *report, ort_diag *diag);
+
+/* Calls fn with every record of the log of a shard that dp_storage_verify() has called good. */
+ORT_NODISCARD ort_err dp_storage_verify_records(int dir_fd, ort_tenant_id tenant,
+                                                ort_collection_id shard, dp_log_fn fn, void *ctx,
+                                                ort_diag *diag);
 #endif /* DP_POINTS_H */

@@ -49,7 +49,8 @@ crc_spans(uint64_t bytes)
 /* Compares a section with its checksums. Through pread where there is a file: a bad disk is an
  * error there and a signal in mapped memory. */
 static ort_err
-check_section(const dp_segment *s, const dp_section *section, ort_diag *diag)
+check_section(const dp_segment *s, const dp_section *section, dp_pace_fn pace, void *arg,
+              ort_diag *diag)
 {
     unsigned char *copy = NULL;
     ort_err err = ORT_OK;
@@ -75,6 +76,9 @@ check_section(const dp_segment *s, const dp_section *section, ort_diag *diag)
                            ": the checksum is wrong",
                            (unsigned)section->kind, section->column_id, section->offset + at,
                            section->offset + at + n);
+        }
+        if (err == ORT_OK && pace != NULL && !pace(arg, n)) {
+            err = ort_fail(diag, ORT_EBUSY, "stopped");
         }
     }
     free(copy);
@@ -320,7 +324,7 @@ parse(dp_segment *s, ort_diag *diag)
     for (uint32_t i = 0; err == ORT_OK && i < s->section_count; i++) {
         const dp_section_kind kind = s->sections[i].kind;
         if (kind != DP_SECTION_ROWS && kind != DP_SECTION_DATA) {
-            err = check_section(s, &s->sections[i], diag);
+            err = check_section(s, &s->sections[i], NULL, NULL, diag);
             s->sections[i].state = 1;
         }
     }
@@ -640,7 +644,7 @@ dp_segment_check_rows(dp_segment *s, uint32_t column_id, ort_diag *diag)
             atomic_load_explicit(&section->state, memory_order_acquire) == 1) {
             continue;
         }
-        const ort_err err = check_section(s, section, diag);
+        const ort_err err = check_section(s, section, NULL, NULL, diag);
         if (err != ORT_OK) {
             ort_diag_prefix(diag, "seg.%016" PRIx64, s->ref.id);
             return err;
@@ -671,10 +675,16 @@ verify_stream(const dp_segment *s, const dp_section *ends, ort_diag *diag)
 ort_err
 dp_segment_verify(dp_segment *s, ort_diag *diag)
 {
+    return dp_segment_verify_paced(s, NULL, NULL, diag);
+}
+
+ort_err
+dp_segment_verify_paced(dp_segment *s, dp_pace_fn pace, void *arg, ort_diag *diag)
+{
     ort_err err = ORT_OK;
     for (uint32_t i = 0; err == ORT_OK && i < s->section_count; i++) {
         const dp_section *section = &s->sections[i];
-        err = check_section(s, section, diag);
+        err = check_section(s, section, pace, arg, diag);
         if (err == ORT_OK && section->kind == DP_SECTION_ENDS) {
             err = verify_stream(s, section, diag);
         }

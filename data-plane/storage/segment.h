@@ -167,6 +167,8 @@ ORT_NODISCARD ort_err dp_segment_unpack(const dp_segment *segment, uint32_t colu
 ORT_NODISCARD ort_err dp_segment_check_rows(dp_segment *segment, uint32_t column_id,
                                             ort_diag *diag);
 ORT_NODISCARD ort_err dp_segment_verify(dp_segment *segment, ort_diag *diag);
+ORT_NODISCARD ort_err dp_segment_verify_paced(dp_segment *segment, dp_pace_fn pace, void *arg,
+                                              ort_diag *diag);
 
 /* --- writing ------------------------------------------------------------------------------- */
 

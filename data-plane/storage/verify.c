@@ -1,8 +1,11 @@
 /* Everything of a shard read and checked, nothing changed. */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "storage/log_internal.h"
 #include "storage/points_internal.h"
 #include "storage/segment_internal.h"
 
@@ -71,15 +74,15 @@ check_points(dp_points *p, dp_verify_report *report, ort_diag *diag)
 }
 
 static ort_err
-verify_segments(int dir_fd, const dp_manifest *m, ort_buf *columns, dp_verify_report *report,
-                ort_diag *diag)
+verify_segments(int dir_fd, const dp_manifest *m, ort_buf *columns, dp_pace_fn pace, void *arg,
+                dp_verify_report *report, ort_diag *diag)
 {
     ort_err err = ORT_OK;
     for (uint32_t i = 0; err == ORT_OK && i < m->segment_count; i++) {
         dp_segment *segment;
         err = dp_segment_open(&segment, dir_fd, &m->segments[i], m->tenant, m->shard, diag);
         if (err == ORT_OK) {
-            err = dp_segment_verify(segment, diag);
+            err = dp_segment_verify_paced(segment, pace, arg, diag);
             gather_columns(segment, columns);
             report->files++;
             report->bytes += dp_segment_bytes(segment);
@@ -93,6 +96,49 @@ ort_err
 dp_storage_verify(int dir_fd, ort_tenant_id tenant, ort_collection_id shard,
                   dp_verify_report *report, ort_diag *diag)
 {
+    return dp_storage_verify_paced(dir_fd, tenant, shard, NULL, NULL, report, diag);
+}
+
+ort_err
+dp_storage_verify_records(int dir_fd, ort_tenant_id tenant, ort_collection_id shard, dp_log_fn fn,
+                          void *ctx, ort_diag *diag)
+{
+    dp_manifest m;
+    uint64_t bytes;
+    dp_log_found found;
+    ort_err err = dp_manifest_read(dir_fd, &m, &bytes, diag);
+    if (err == ORT_OK || err == ORT_ENOTFOUND) {
+        const dp_log_config log = {.tenant = tenant, .shard = shard, .folded = m.mark};
+        err = dp_log_verify(dir_fd, &log, fn, ctx, &found, diag);
+    }
+    dp_manifest_fini(&m);
+    return err;
+}
+
+/* Sizes of log files are told after they were read: each is bounded. */
+static uint64_t
+log_bytes(int dir_fd)
+{
+    dp_log_file *files = NULL;
+    uint32_t count = 0;
+    uint64_t bytes = 0;
+    if (dp_log__list(dir_fd, &files, &count, NULL) != ORT_OK) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        char name[DP_LOG_NAME_BYTES];
+        struct stat st;
+        dp_log__name(files[i].first_lsn, name);
+        bytes += fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
+    }
+    free(files);
+    return bytes;
+}
+
+ort_err
+dp_storage_verify_paced(int dir_fd, ort_tenant_id tenant, ort_collection_id shard, dp_pace_fn pace,
+                        void *arg, dp_verify_report *report, ort_diag *diag)
+{
     dp_manifest m;
     uint64_t bytes;
     ort_buf columns = {0};
@@ -104,7 +150,7 @@ dp_storage_verify(int dir_fd, ort_tenant_id tenant, ort_collection_id shard,
         report->files++;
         report->bytes += bytes;
         report->lsn = m.mark.lsn;
-        err = verify_segments(dir_fd, &m, &columns, report, diag);
+        err = verify_segments(dir_fd, &m, &columns, pace, arg, report, diag);
     } else if (err == ORT_ENOTFOUND) {
         err = ORT_OK;
     }
@@ -127,7 +173,12 @@ dp_storage_verify(int dir_fd, ort_tenant_id tenant, ort_collection_id shard,
         dp_log_found found;
         err = dp_log_verify(dir_fd, &log, NULL, NULL, &found, diag);
         if (err == ORT_OK) {
+            const uint64_t log_read = log_bytes(dir_fd);
             report->files += found.files;
+            report->bytes += log_read;
+            if (pace != NULL && !pace(arg, log_read)) {
+                err = ort_fail(diag, ORT_EBUSY, "stopped");
+            }
         }
     }
     dp_points_close(points);

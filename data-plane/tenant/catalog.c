@@ -1,14 +1,15 @@
-/* The catalog: one JSON file a tenant, replaced whole.
+/* The catalog: one JSON file a tenant, replaced whole; the one before stays as catalog.old, for
+ * repair.
  *
- *   {"format": 1, "tenant": "<id>",
+ *   {"format": 3, "tenant": "<id>",
  *    "collections": [{"id": "<id>", "name": "..", "schema": {..}, "clean": true,
  *                     "points": n, "bytes": n, "disk_bytes": n}, ..],
  *    "aliases": [{"name": "..", "collection": "<id>"}, ..],
  *    "snapshots": [{"id": "<id of the file>", "collection": "<id>", "name": "..", "created_at": ms,
- *                   "bytes": n, "sha256": "<64 hex>"}, ..]}
+ *                   "bytes": n, "sha256": "<64 hex>"}, ..],
+ *    "crc32c": "<8 hex digits>"}     of all before the comma; the last bytes of the file
  *
- * Format 2 is format 1 with snapshots; a catalog without any is written as 1, so that a program
- * that knows none still reads it, and one that would lose them refuses.
+ * Format 2 had no checksum, format 1 no snapshots either.
  *
  * "clean" is false on disk from before the first write after a collection was opened until it is
  * closed: after a crash its size is not known, and the tenant's first use opens it, so that quotas
@@ -19,13 +20,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/crc32c.h"
 #include "base/file.h"
 #include "base/json_write.h"
 #include "base/log.h"
 #include "tenant/tenant_internal.h"
 
-#define FORMAT 2 /* the newest */
+#define FORMAT 3              /* the newest */
+#define TAIL ",\"crc32c\":\"" /* then 8 digits, a quote, a brace */
+#define TAIL_BYTES (sizeof TAIL - 1 + 10)
 
 static const ort_log log_ = {"tenant"};
 
@@ -109,7 +114,7 @@ encode(const dp_tenant *t, const dp_catalog *c, ort_buf *out)
     ort_id_format(t->id.v, id);
     ort_jw_object(&w);
     ort_jw_key(&w, "format");
-    ort_jw_u64(&w, c->snaps->count > 0 ? FORMAT : 1);
+    ort_jw_u64(&w, FORMAT);
     ort_jw_key(&w, "tenant");
     ort_jw_str(&w, id);
     ort_jw_key(&w, "collections");
@@ -132,7 +137,8 @@ encode(const dp_tenant *t, const dp_catalog *c, ort_buf *out)
         }
         ort_jw_array_end(&w);
     }
-    ort_jw_object_end(&w);
+    const uint32_t crc = ort_crc32c(0, out->data, out->len);
+    ort_buf_printf(out, TAIL "%08" PRIx32 "\"}", crc);
 }
 
 /* Makes tenants/<id> and its collections; its indexes are made with the first graph. */
@@ -152,6 +158,16 @@ make_folders(dp_tenant *t, ort_diag *diag)
     }
     ort_fd_close(fd);
     return err;
+}
+
+/* Without the spare, damage to one small file would take a tenant's names and schemas with it. It
+ * is a link to what stood there: no byte is written for it. */
+static ort_err
+replace(int fd, const ort_buf *text, ort_diag *diag)
+{
+    (void)unlinkat(fd, DP_CATALOG_SPARE, 0);
+    (void)linkat(fd, DP_CATALOG_NAME, fd, DP_CATALOG_SPARE, 0);
+    return ort_file_replace(fd, DP_CATALOG_NAME, text->data, text->len, 0600, diag);
 }
 
 ort_err
@@ -183,7 +199,7 @@ dp_tenant__save_as(dp_tenant *t, const dp_catalog *catalog, ort_diag *diag)
         dp_tenant__path(t, "", NULL, path);
         const int fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
         err = fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path)
-                     : ort_file_replace(fd, "catalog.json", text.data, text.len, 0600, diag);
+                     : replace(fd, &text, diag);
         ort_fd_close(fd);
     }
     ort_buf_fini(&text);
@@ -278,17 +294,40 @@ decode_snap(dp_tenant *t, ort_json v, ort_diag *diag)
     return ORT_OK;
 }
 
+/* Whether a checksum stands at the end; ORT_ECORRUPT: it does and is not that of the text. */
 static ort_err
-decode(dp_tenant *t, ort_json root, ort_diag *diag)
+check_sum(const ort_buf *text, bool *summed, ort_diag *diag)
+{
+    unsigned crc = 0;
+    *summed = text->len > TAIL_BYTES &&
+              memcmp(text->data + text->len - TAIL_BYTES, TAIL, sizeof TAIL - 1) == 0;
+    if (!*summed) {
+        return ORT_OK;
+    }
+    char tail[11] = "";
+    memcpy(tail, text->data + text->len - 10, 10);
+    if (strcmp(tail + 8, "\"}") != 0 || sscanf(tail, "%8x", &crc) != 1 ||
+        crc != ort_crc32c(0, text->data, text->len - TAIL_BYTES)) {
+        return bad(diag, "the checksum is wrong");
+    }
+    return ORT_OK;
+}
+
+/* summed  a checksum was there and right */
+static ort_err
+decode(dp_tenant *t, ort_json root, bool summed, ort_diag *diag)
 {
     uint64_t format, owner;
     ort_err err = ORT_OK;
-    if (ort_json_u64(ort_json_get(root, "format"), &format) != ORT_OK) {
+    if (ort_json_u64(ort_json_get(root, "format"), &format) != ORT_OK || format == 0) {
         return bad(diag, "no format");
     }
     if (format > FORMAT) {
         return ort_fail(diag, ORT_EVERSION,
                         "catalog.json: format %" PRIu64 ", this program reads %d", format, FORMAT);
+    }
+    if (format > 2 && !summed) {
+        return bad(diag, "the checksum is missing");
     }
     if (!read_id(ort_json_get(root, "tenant"), &owner) || owner != t->id.v) {
         return bad(diag, "it is another tenant's");
@@ -374,39 +413,130 @@ recount(dp_tenant *t)
     }
 }
 
-ort_err
-dp_tenant__load(dp_tenant *t, ort_diag *diag)
+/* ORT_ENOTFOUND: there is none. */
+static ort_err
+read_catalog(dp_tenant *t, int dir_fd, const char *path, ort_diag *diag)
 {
     ort_buf text = {0};
     ort_json_doc *doc = NULL;
-    char path[DP_TENANT_PATH_BYTES];
-    dp_tenant__path(t, "catalog.json", NULL, path);
-    ort_err err = ort_file_read(t->all->tenants_fd, path, DP_CATALOG_BYTES_MAX, &text, diag);
-    if (err == ORT_ENOTFOUND) {
-        err = ORT_OK;
-        goto done;
+    bool summed = false;
+    ort_err err = ort_file_read(dir_fd, path, DP_CATALOG_BYTES_MAX, &text, diag);
+    if (err == ORT_OK) {
+        err = check_sum(&text, &summed, diag);
     }
     if (err == ORT_OK) {
         err = ort_json_parse(&doc, text.data, text.len, (ort_json_limits){0}, diag);
         err = err == ORT_EFORMAT ? ORT_ECORRUPT : err;
     }
     if (err == ORT_OK) {
-        err = decode(t, ort_json_root(doc), diag);
+        err = decode(t, ort_json_root(doc), summed, diag);
     }
-    if (err != ORT_OK) {
+    if (err != ORT_OK && err != ORT_ENOTFOUND) {
         char id[ORT_ID_TEXT_BYTES];
         ort_id_format(t->id.v, id);
         ort_diag_prefix(diag, "tenant %s", id);
-        goto done;
     }
-    sweep_orphans(t, "collections");
-    sweep_orphans(t, "indexes");
-    sweep_orphans(t, "snapshots");
-done:
     ort_json_free(doc);
     ort_buf_fini(&text);
+    return err;
+}
+
+static bool
+has_collections(dp_tenant *t)
+{
+    char path[DP_TENANT_PATH_BYTES];
+    dp_tenant__path(t, "collections", NULL, path);
+    const int fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    bool any = false;
+    for (struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
+        any = any || d->d_name[0] != '.';
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    } else {
+        ort_fd_close(fd);
+    }
+    return any;
+}
+
+ort_err
+dp_tenant__load(dp_tenant *t, ort_diag *diag)
+{
+    char path[DP_TENANT_PATH_BYTES];
+    dp_tenant__path(t, DP_CATALOG_NAME, NULL, path);
+    ort_err err = read_catalog(t, t->all->tenants_fd, path, diag);
+    if (err == ORT_OK) {
+        sweep_orphans(t, "collections");
+        sweep_orphans(t, "indexes");
+        sweep_orphans(t, "snapshots");
+    }
+    if (err == ORT_ENOTFOUND) {
+        /* A tenant has a catalog before it has a collection. To begin one now would have the next
+         * load sweep all there is. */
+        err = has_collections(t) ? ort_fail(diag, ORT_ECORRUPT, DP_CATALOG_NAME " is missing")
+                                 : ORT_OK;
+    }
     if (err == ORT_OK) {
         recount(t);
     }
+    return err;
+}
+
+/* --- inspection ------------------------------------------------------------------------------- */
+
+ort_err
+dp_catalog_read(int tenant_dir, const char *file, ort_tenant_id id, dp_catalog_fn fn, void *ctx,
+                ort_diag *diag)
+{
+    dp_tenant *t;
+    ort_err err = dp_tenant__new(&t, NULL, id, diag);
+    if (err != ORT_OK) {
+        return err;
+    }
+    err = read_catalog(t, tenant_dir, file, diag);
+    for (size_t i = 0; err == ORT_OK && fn != NULL && i < t->entry_count; i++) {
+        const dp_entry *e = t->entries[i];
+        const dp_catalog_entry entry = {.id = e->id,
+                                        .name = e->name,
+                                        .schema = e->schema,
+                                        .clean = e->clean,
+                                        .points = e->points,
+                                        .bytes = e->bytes};
+        err = fn(ctx, &entry, diag);
+    }
+    dp_tenant_unref(t);
+    return err;
+}
+
+ort_err
+dp_catalog_forget_sizes(int tenant_dir, ort_tenant_id id, const ort_collection_id *collection,
+                        ort_diag *diag)
+{
+    dp_tenant *t;
+    ort_buf text = {0};
+    ort_err err = dp_tenant__new(&t, NULL, id, diag);
+    if (err != ORT_OK) {
+        return err;
+    }
+    err = read_catalog(t, tenant_dir, DP_CATALOG_NAME, diag);
+    for (size_t i = 0; err == ORT_OK && i < t->entry_count; i++) {
+        if (collection == NULL || t->entries[i]->id.v == collection->v) {
+            t->entries[i]->clean = false;
+        }
+    }
+    if (err == ORT_OK) {
+        const dp_catalog now = {.entries = t->entries,
+                                .entry_count = t->entry_count,
+                                .aliases = &t->aliases,
+                                .snaps = &t->snaps};
+        encode(t, &now, &text);
+        err = ort_buf_check(&text);
+    }
+    if (err == ORT_OK) {
+        err = ort_file_replace(tenant_dir, DP_CATALOG_NAME, text.data, text.len, 0600, diag);
+    }
+    ort_buf_fini(&text);
+    dp_tenant_unref(t);
     return err;
 }

@@ -52,7 +52,9 @@ dp_tenant_unref(dp_tenant *t)
     }
     /* A deleted tenant's collections that were in use till now. Its files are in the trash. */
     for (size_t i = 0; i < t->entry_count; i++) {
-        dp_tenants__note_closed(t->all, t->entries[i]);
+        if (t->all != NULL) { /* else its catalog was only read */
+            dp_tenants__note_closed(t->all, t->entries[i]);
+        }
         dp_collection_close(t->entries[i]->collection);
         dp_entry__free(t->entries[i]);
     }

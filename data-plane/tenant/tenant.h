@@ -3,6 +3,7 @@
  *   <data dir>/
  *     tenants/<tenant id>/
  *       catalog.json              collections (id, name, schema, last known size), aliases
+ *       catalog.old               the one before it
  *       collections/<id>/...      what cannot be rebuilt
  *       indexes/<id>/...          what can; made with the first graph
  *     trash/<random id>/...       renamed here, then swept away; also after a restart */
@@ -154,4 +155,30 @@ typedef struct {
     uint64_t update_queue; /* writes waiting, all collections */
 } dp_tenants_stats;
 void dp_tenants_get_stats(dp_tenants *all, dp_tenants_stats *out);
+
+/* --- catalogs of tenants that no process has open: for verify and repair -----------------------
+ */
+
+#define DP_CATALOG_NAME "catalog.json"
+#define DP_CATALOG_SPARE "catalog.old"
+
+typedef struct {
+    ort_collection_id id;
+    const char *name;
+    const dp_schema *schema;
+    bool clean;             /* the two sizes hold; else only the collection itself knows */
+    uint64_t points, bytes; /* as last closed */
+} dp_catalog_entry;
+
+/* Reads a catalog beneath a tenant's directory and calls fn (may be NULL) with each collection, in
+ * their order; all is borrowed for the call; stops at its first error.
+ * ORT_ENOTFOUND: no such file. ORT_ECORRUPT, ORT_EVERSION, ORT_EIO, ORT_ENOMEM. */
+typedef ort_err (*dp_catalog_fn)(void *ctx, const dp_catalog_entry *entry, ort_diag *diag);
+ORT_NODISCARD ort_err dp_catalog_read(int tenant_dir, const char *file, ort_tenant_id id,
+                                      dp_catalog_fn fn, void *ctx, ort_diag *diag);
+
+/* Notes in the catalog that the sizes of a collection (NULL: of all) are not known: the next use of
+ * the tenant opens it and counts. Errors as above, and ORT_ENOSPC. */
+ORT_NODISCARD ort_err dp_catalog_forget_sizes(int tenant_dir, ort_tenant_id id,
+                                              const ort_collection_id *collection, ort_diag *diag);
 #endif /* DP_TENANT_H */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -103,10 +104,21 @@ open_files(dp_tenant *t, dp_entry *e, dp_schema *schema, uint64_t points_max, dp
 {
     int data_fd = open_folder(t, "collections", &e->id);
     ort_err err = ORT_OK;
-    if (data_fd < 0 && errno == ENOENT) { /* it is new */
+    if (data_fd < 0 && errno == ENOENT && e->points > 0) {
+        /* To begin it anew would be to answer that it is empty. */
+        err = ort_fail(diag, ORT_ECORRUPT,
+                       "its directory is missing, and it had %" PRIu64 " points", e->points);
+    } else if (data_fd < 0 && errno == ENOENT) { /* it is new */
         err = dp_tenant__make_folder(t, "collections", e->id, &data_fd, diag);
     } else if (data_fd < 0) {
         err = ort_fail_errno(diag, ORT_EIO, "open its directory");
+    }
+    /* Held for as long as the collection has the descriptor: a repair waits for that, and the
+     * other way round. */
+    if (err == ORT_OK && flock(data_fd, LOCK_EX | LOCK_NB) != 0) {
+        err = errno == EWOULDBLOCK
+                  ? ort_fail(diag, ORT_EBUSY, "another process works on its files: a repair?")
+                  : ort_fail_errno(diag, ORT_EIO, "lock its directory");
     }
     const int index_fd = err == ORT_OK ? open_folder(t, "indexes", &e->id) : -1;
     if (err == ORT_OK) {

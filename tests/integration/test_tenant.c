@@ -536,7 +536,7 @@ a_small_tenant_at_rest_is_few_files(void **state)
     assert_int_equal(count(t, "a"), 8);
     dp_tenant_unref(t);
     node_restart(&n);
-    assert_in_range(count_found(&n, "-type f"), 1, 4);
+    assert_in_range(count_found(&n, "-type f"), 1, 5);
     assert_in_range(count_found(&n, "-type d"), 1, 3);
     node_fini(&n);
 }

@@ -1,0 +1,204 @@
+/* A tenant: its catalog, and that catalog and directories tell of the same collections. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "inspect/inspect_internal.h"
+
+#define LOST "lost"
+
+typedef struct {
+    dp_inspect *inspect;
+    int dir;
+    ort_tenant_id id;
+    ort_collection_id *named; /* by the catalog */
+    size_t named_count;
+    char where[400];
+} walk;
+
+static void
+set_where(walk *w, const char *folder, const char *name)
+{
+    snprintf(w->inspect->where, sizeof w->inspect->where, "%s%s%s%s%s", w->where,
+             folder[0] != '\0' ? "/" : "", folder, name[0] != '\0' ? "/" : "", name);
+}
+
+static ort_err
+visit_named(void *ctx, const dp_catalog_entry *e, ort_diag *diag)
+{
+    walk *w = ctx;
+    char path[64], name[ORT_ID_TEXT_BYTES];
+    ort_collection_id *more = realloc(w->named, (w->named_count + 1) * sizeof *more);
+    if (more == NULL) {
+        return ort_fail(diag, ORT_ENOMEM, "list of collections");
+    }
+    w->named = more;
+    w->named[w->named_count++] = e->id;
+    ort_id_format(e->id.v, name);
+    set_where(w, "collections", name);
+    snprintf(path, sizeof path, "collections/%s", name);
+    const int dir = ort_open_beneath(w->dir, path, O_RDONLY | O_DIRECTORY, 0);
+    if (dir < 0 && errno == ENOENT) {
+        if (e->points > 0) {
+            w->inspect->report->damaged++;
+            dp_inspect__say(w->inspect, "damaged",
+                            "the directory is missing, and it had %" PRIu64 " points: restore it "
+                            "from a backup, or drop the collection `%s`",
+                            e->points, e->name);
+        }
+        return ORT_OK; /* else it was never opened */
+    }
+    const ort_err err =
+        dir < 0 ? ort_fail_errno(diag, ORT_EIO, "open %s", w->inspect->where)
+                : dp_inspect__collection(w->inspect, w->dir, dir, w->id, e->id, e, diag);
+    ort_fd_close(dir);
+    return err;
+}
+
+static bool
+is_named(const walk *w, const char *name)
+{
+    ort_collection_id id;
+    bool found = false;
+    if (ort_id_parse(name, strlen(name), &id.v) == ORT_OK) {
+        for (size_t i = 0; i < w->named_count; i++) {
+            found = found || w->named[i].v == id.v;
+        }
+    }
+    return found;
+}
+
+/* Directories that no catalog names. A node sweeps them: they are what a crash left of a collection
+ * that was being made or dropped. Unless the catalog has just been put back from an older one: then
+ * they may be what is missing in it, and are moved where no node looks. */
+static ort_err
+visit_orphans(walk *w, bool keep, ort_diag *diag)
+{
+    const int fd = ort_open_beneath(w->dir, "collections", O_RDONLY | O_DIRECTORY, 0);
+    DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+    ort_err err = ORT_OK;
+    if (list == NULL) {
+        err = errno == ENOENT ? ORT_OK : ort_fail_errno(diag, ORT_EIO, "open collections");
+        ort_fd_close(fd);
+        return err;
+    }
+    for (struct dirent *d; err == ORT_OK && (d = readdir(list)) != NULL;) {
+        if (d->d_name[0] == '.' || is_named(w, d->d_name)) {
+            continue;
+        }
+        set_where(w, "collections", d->d_name);
+        w->inspect->report->notes++;
+        if (!keep) {
+            dp_inspect__say(w->inspect, "note", "no catalog names it: a node will sweep it away");
+            continue;
+        }
+        err = ort_dir_make(w->dir, LOST, diag);
+        const int lost =
+            err == ORT_OK ? ort_open_beneath(w->dir, LOST, O_RDONLY | O_DIRECTORY, 0) : -1;
+        if (err == ORT_OK && (lost < 0 || renameat(fd, d->d_name, lost, d->d_name) != 0)) {
+            err = ort_fail_errno(diag, ORT_EIO, "move %s to " LOST, d->d_name);
+        }
+        err = err == ORT_OK ? ort_dir_sync(lost, diag) : err;
+        err = err == ORT_OK ? ort_dir_sync(fd, diag) : err;
+        ort_fd_close(lost);
+        dp_inspect__say(w->inspect, "lost",
+                        "name and schema are not known; its files are in " LOST "/%s", d->d_name);
+    }
+    closedir(list);
+    return err;
+}
+
+/* The catalog before the damaged one takes its place. What the last change was (a collection made,
+ * dropped, changed; an alias) is lost. */
+static ort_err
+restore_catalog(walk *w, ort_diag *diag)
+{
+    ort_buf text = {0};
+    ort_diag why = {""};
+    ort_err err = dp_catalog_read(w->dir, DP_CATALOG_SPARE, w->id, NULL, NULL, &why);
+    if (err != ORT_OK) {
+        dp_inspect__say(w->inspect, "damaged",
+                        "the catalog cannot be repaired, as the one before it (%s): restore the "
+                        "tenant from a backup",
+                        err == ORT_ENOTFOUND ? "there is none" : why.text);
+        return ORT_ENOTFOUND;
+    }
+    err = ort_file_read(w->dir, DP_CATALOG_SPARE, SIZE_MAX / 2, &text, diag);
+    if (err == ORT_OK) {
+        (void)renameat(w->dir, DP_CATALOG_NAME, w->dir, DP_CATALOG_NAME ".damaged");
+        err = ort_file_replace(w->dir, DP_CATALOG_NAME, text.data, text.len, 0600, diag);
+    }
+    if (err == ORT_OK) { /* what it says of sizes is older than they are */
+        err = dp_catalog_forget_sizes(w->dir, w->id, NULL, diag);
+    }
+    ort_buf_fini(&text);
+    if (err == ORT_OK) {
+        w->inspect->report->damaged--;
+        w->inspect->report->repaired++;
+        dp_inspect__say(w->inspect, "repaired",
+                        "from " DP_CATALOG_SPARE ": the last change of a collection or alias may "
+                        "be undone; the damaged one is " DP_CATALOG_NAME ".damaged");
+    }
+    return err;
+}
+
+/* A tenant has a catalog before it has a collection. */
+static bool
+has_collections(int dir)
+{
+    const int fd = ort_open_beneath(dir, "collections", O_RDONLY | O_DIRECTORY, 0);
+    DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+    bool any = false;
+    for (struct dirent *d; list != NULL && (d = readdir(list)) != NULL;) {
+        any = any || d->d_name[0] != '.';
+    }
+    if (list != NULL) {
+        closedir(list);
+    } else {
+        ort_fd_close(fd);
+    }
+    return any;
+}
+
+ort_err
+dp_inspect__tenant(dp_inspect *i, int dir, ort_tenant_id id, ort_diag *diag)
+{
+    walk w = {.inspect = i, .dir = dir, .id = id};
+    ort_diag why = {""};
+    bool restored = false;
+    snprintf(w.where, sizeof w.where, "%.*s", (int)sizeof w.where - 1, i->where);
+    ort_err err = dp_catalog_read(dir, DP_CATALOG_NAME, id, NULL, NULL, &why);
+    i->report->files++;
+    if (err == ORT_ENOTFOUND && !has_collections(dir)) {
+        return ORT_OK; /* a crash came before its first collection */
+    }
+    if (err == ORT_ENOTFOUND) {
+        (void)ort_fail(&why, ORT_ECORRUPT, DP_CATALOG_NAME " is missing");
+    }
+    if (err != ORT_OK) {
+        set_where(&w, DP_CATALOG_NAME, "");
+        i->report->damaged++;
+        dp_inspect__say(i, "damaged", "%s", why.text);
+        if (i->repair && err != ORT_EVERSION) {
+            err = restore_catalog(&w, diag);
+            restored = err == ORT_OK;
+        }
+        if (!restored) {
+            return err == ORT_ENOTFOUND || err == ORT_ECORRUPT || err == ORT_EVERSION ? ORT_OK
+                                                                                      : err;
+        }
+    }
+    err = dp_catalog_read(dir, DP_CATALOG_NAME, id, visit_named, &w, diag);
+    if (err == ORT_OK) {
+        err = visit_orphans(&w, restored, diag);
+    }
+    free(w.named);
+    return err;
+}
