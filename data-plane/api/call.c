@@ -9,6 +9,9 @@
 #include "base/limits.h"
 #include "base/num.h"
 
+/* 64 prefetches, each an object in an array, and a query with a filter in the innermost. */
+#define READ_DEPTH_MAX (2 * ORT_PREFETCH_DEPTH_MAX + ORT_JSON_DEPTH_MAX)
+
 static const char *
 type_word(ort_json v)
 {
@@ -107,7 +110,10 @@ dp_call_body(dp_call *call, bool may_be_empty, ort_json *out)
         text = "{}";
         len = 2;
     }
-    const ort_json_limits limits = {.floats = true};
+    /* What is stored keeps to the depth that everything is read back with; prefetches may be nested
+     * beyond it. */
+    const bool stores = (call->route->flags & DP_ROUTE_STORES) != 0;
+    const ort_json_limits limits = {.floats = true, .depth_max = stores ? 0 : READ_DEPTH_MAX};
     const dp_stage before = dp_call_stage(call, DP_STAGE_JSON);
     ort_err err = ort_json_parse(&call->doc, text, len, limits, &call->diag);
     dp_call_stage(call, before);

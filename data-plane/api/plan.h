@@ -11,7 +11,7 @@
 #include "api/api_internal.h"
 
 /* Steps in all of one request, however nested; and points a step may hand on. */
-#define DP_PLAN_STEPS_MAX 64u
+#define DP_PLAN_STEPS_MAX 128u
 #define DP_PLAN_POINTS_MAX 16384u
 
 /* A parsed request of several steps. From dp_plan_parse() to dp_plan_free(); free(NULL) is allowed.

@@ -79,6 +79,64 @@ dp_api__ask_using(dp_call *call, dp_api__ask *ask, const char *key, ort_json v)
     return ask->using_name != NULL ? ORT_OK : ORT_ENOMEM;
 }
 
+/* params.quantization: {ignore, rescore, oversampling} */
+static ort_err
+parse_quantization(dp_call *call, dp_query *query, ort_json v)
+{
+    const ort_json oversampling = ort_json_get(v, "oversampling");
+    if (!ort_json_given(v)) {
+        return ORT_OK;
+    }
+    if (ort_json_type_of(v) != ORT_JSON_OBJECT) {
+        return dp_call_bad_type(call, "params.quantization", v, "struct QuantizationSearchParams");
+    }
+    query->has_rescore = ort_json_given(ort_json_get(v, "rescore"));
+    ort_err err = dp_call_get_bool(call, v, "ignore", &query->quantization_ignore);
+    if (err == ORT_OK) {
+        err = dp_call_get_bool(call, v, "rescore", &query->rescore);
+    }
+    if (err == ORT_OK && ort_json_given(oversampling)) {
+        if (ort_json_f32(oversampling, &query->oversampling) != ORT_OK) {
+            return dp_call_bad_type(call, "oversampling", oversampling, "f64");
+        }
+        if (!(query->oversampling >= 1)) {
+            err = ort_fail(&call->diag, ORT_EVALIDATE,
+                           "params.quantization.oversampling: value %g invalid, must be 1.0 or "
+                           "larger",
+                           (double)query->oversampling);
+        }
+    }
+    return err;
+}
+
+/* params.acorn: {enable, max_selectivity}. Which way a filtered search goes is decided here by what
+ * the filter lets through; what is asked for is checked. */
+static ort_err
+check_acorn(dp_call *call, ort_json v)
+{
+    const ort_json selectivity = ort_json_get(v, "max_selectivity");
+    bool enable = false;
+    double share = 0;
+    if (!ort_json_given(v)) {
+        return ORT_OK;
+    }
+    if (ort_json_type_of(v) != ORT_JSON_OBJECT) {
+        return dp_call_bad_type(call, "params.acorn", v, "struct AcornSearchParams");
+    }
+    const ort_err err = dp_call_get_bool(call, v, "enable", &enable);
+    if (err != ORT_OK || !ort_json_given(selectivity)) {
+        return err;
+    }
+    if (ort_json_f64(selectivity, &share) != ORT_OK) {
+        return dp_call_bad_type(call, "max_selectivity", selectivity, "f64");
+    }
+    return share >= 0 && share <= 1
+               ? ORT_OK
+               : ort_fail(&call->diag, ORT_EVALIDATE,
+                          "params.acorn.max_selectivity: value %g invalid, must be from 0.0 to 1.0",
+                          share);
+}
+
 static ort_err
 parse_params(dp_call *call, dp_api__ask *ask, ort_json params)
 {
@@ -103,7 +161,10 @@ parse_params(dp_call *call, dp_api__ask *ask, ort_json params)
     if (err == ORT_OK) {
         err = dp_call_get_bool(call, params, "indexed_only", &ask->query.indexed_only);
     }
-    return err;
+    if (err == ORT_OK) {
+        err = parse_quantization(call, &ask->query, ort_json_get(params, "quantization"));
+    }
+    return err == ORT_OK ? check_acorn(call, ort_json_get(params, "acorn")) : err;
 }
 
 static ort_err

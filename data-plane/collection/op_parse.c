@@ -335,7 +335,13 @@ put_point_list(builder *b, ort_json points, bool with_payload)
         if (err == ORT_OK) {
             err = put_payload(b, with_payload ? ort_json_get(it.value, "payload") : (ort_json){0});
         }
-        err = err == ORT_OK ? put_vectors(b, vector_of(it.value)) : err;
+        const ort_json vector = vector_of(it.value);
+        if (err == ORT_OK && !with_payload && ort_json_type_of(vector) == ORT_JSON_OBJECT &&
+            ort_json_count(vector) == 0) {
+            err = ort_fail(b->diag, ORT_EVALIDATE,
+                           "vector: must specify vectors to update for point");
+        }
+        err = err == ORT_OK ? put_vectors(b, vector) : err;
         if (err == ORT_EVALIDATE) {
             ort_diag_prefix(b->diag, "points[%u]", i);
         }

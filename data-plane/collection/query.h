@@ -101,6 +101,9 @@ typedef struct {
     uint32_t hnsw_ef;      /* 0 = the default */
     bool exact;            /* scan, whatever the graph would say */
     bool indexed_only;
+    bool quantization_ignore; /* params.quantization: measure the rows themselves */
+    bool has_rescore, rescore;
+    float oversampling; /* >= 1; 0 = not asked for */
 } dp_query;
 
 /* A point of an answer. What it points to lives until the callback returns. */

@@ -6,7 +6,17 @@
 
 #include "collection/schema_internal.h"
 
-typedef enum { V_UINT, V_BOOL, V_SHARE, V_TEXT, V_THREADS, V_PACKING, V_ANY } value_kind;
+typedef enum {
+    V_UINT,
+    V_BOOL,
+    V_SHARE,
+    V_THREADS,
+    V_PACKING,
+    V_MEMORY,      /* where something lives: cold, cached, pinned */
+    V_SHARDING,    /* auto, custom */
+    V_SPARSE_TYPE, /* how the values of sparse vectors are stored */
+    V_ANY
+} value_kind;
 
 /* A member of a settings object. Bounds of 0 are none; a value below `serde_min` does not
  * deserialize at Qdrant (400), one outside min..max breaks a bound (422). */
@@ -22,7 +32,7 @@ static const member hnsw_members[] = {{"m", V_UINT, 0, 0, 0},
                                       {"max_indexing_threads", V_UINT, 0, 0, 0},
                                       {"on_disk", V_BOOL, 0, 0, 0},
                                       {"payload_m", V_UINT, 0, 0, 0},
-                                      {"memory", V_TEXT, 0, 0, 0},
+                                      {"memory", V_MEMORY, 0, 0, 0},
                                       {"inline_storage", V_BOOL, 0, 0, 0},
                                       {NULL, V_ANY, 0, 0, 0}};
 
@@ -39,7 +49,7 @@ static const member wal_members[] = {{"wal_capacity_mb", V_UINT, 1, 0, 0},
                                      {NULL, V_ANY, 0, 0, 0}};
 
 static const member param_members[] = {{"shard_number", V_UINT, 0, 0, 1},
-                                       {"sharding_method", V_TEXT, 0, 0, 0},
+                                       {"sharding_method", V_SHARDING, 0, 0, 0},
                                        {"replication_factor", V_UINT, 0, 0, 1},
                                        {"write_consistency_factor", V_UINT, 0, 0, 1},
                                        {"read_fan_out_factor", V_UINT, 0, 0, 0},
@@ -49,8 +59,8 @@ static const member param_members[] = {{"shard_number", V_UINT, 0, 0, 1},
 
 static const member sparse_index_members[] = {{"full_scan_threshold", V_UINT, 0, 0, 0},
                                               {"on_disk", V_BOOL, 0, 0, 0},
-                                              {"datatype", V_TEXT, 0, 0, 0},
-                                              {"memory", V_TEXT, 0, 0, 0},
+                                              {"datatype", V_SPARSE_TYPE, 0, 0, 0},
+                                              {"memory", V_MEMORY, 0, 0, 0},
                                               {NULL, V_ANY, 0, 0, 0}};
 
 /* What is being written, and from where: `where` is the place in the request. */
@@ -117,6 +127,24 @@ check_packing(writer *s, const member *m, ort_json v)
     return n < bounds.min || n > bounds.max ? out_of_bounds(s, &bounds, n) : ORT_OK;
 }
 
+static const char *const memories[] = {"cold", "cached", "pinned", NULL};
+static const char *const shardings[] = {"auto", "custom", NULL};
+static const char *const sparse_types[] = {"float32", "float16", "uint8", NULL};
+
+static ort_err
+check_choice(writer *s, const char *name, ort_json v, const char *const *choices)
+{
+    for (const char *const *choice = choices; *choice != NULL; choice++) {
+        if (ort_json_str_is(v, *choice)) {
+            return ORT_OK;
+        }
+    }
+    size_t len;
+    const char *raw = ort_json_raw(v, &len);
+    return ort_fail(s->diag, ORT_EFORMAT, "%s%s%s: unknown variant %.*s", s->where,
+                    s->where[0] != '\0' ? "." : "", name, len > 60 ? 60 : (int)len, raw);
+}
+
 static ort_err
 check_member(writer *s, const member *m, ort_json v)
 {
@@ -131,8 +159,12 @@ check_member(writer *s, const member *m, ort_json v)
         return ort_json_bool(v, &flag) == ORT_OK ? ORT_OK : wrong_type(s, m->name, "a boolean");
     case V_PACKING:
         return check_packing(s, m, v);
-    case V_TEXT:
-        return ort_json_type_of(v) == ORT_JSON_STRING ? ORT_OK : wrong_type(s, m->name, "a string");
+    case V_MEMORY:
+        return check_choice(s, m->name, v, memories);
+    case V_SHARDING:
+        return check_choice(s, m->name, v, shardings);
+    case V_SPARSE_TYPE:
+        return check_choice(s, m->name, v, sparse_types);
     case V_SHARE:
         if (ort_json_f64(v, &share) != ORT_OK) {
             return wrong_type(s, m->name, "a number");
@@ -218,39 +250,118 @@ merge_free_object(writer *s, const char *name, ort_json given, ort_json old, boo
     return ORT_OK;
 }
 
-/* quantization_config is one of four kinds and is replaced as a whole; "Disabled" removes it. */
+/* --- quantization -------------------------------------------------------------------------------
+ */
+
+/* A member of a quantization: flags, or one of a few words. */
 static ort_err
-put_quantization(writer *s, ort_json given, ort_json old)
+check_flag(writer *s, ort_json config, const char *name)
 {
-    static const char *const kinds[] = {"scalar", "product", "binary", "turbo"};
+    const ort_json v = ort_json_get(config, name);
+    bool flag;
+    return !ort_json_given(v) || ort_json_bool(v, &flag) == ORT_OK
+               ? ORT_OK
+               : wrong_type(s, name, "a boolean");
+}
+
+static ort_err
+check_word(writer *s, ort_json config, const char *name, bool needed, const char *const *choices)
+{
+    const ort_json v = ort_json_get(config, name);
+    if (!ort_json_given(v)) {
+        return needed
+                   ? ort_fail(s->diag, ORT_EFORMAT, "quantization_config: missing field `%s`", name)
+                   : ORT_OK;
+    }
+    return check_choice(s, name, v, choices);
+}
+
+static ort_err
+check_scalar(writer *s, ort_json config)
+{
+    static const char *const types[] = {"int8", NULL};
+    const ort_json q = ort_json_get(config, "quantile");
     double quantile;
-    if (!ort_json_given(given)) {
-        if (ort_json_given(old)) {
-            ort_jw_key(&s->w, "quantization_config");
-            ort_jw_value(&s->w, old);
+    const ort_err err = check_word(s, config, "type", true, types);
+    if (err != ORT_OK || !ort_json_given(q)) {
+        return err;
+    }
+    if (ort_json_f64(q, &quantile) != ORT_OK) {
+        return wrong_type(s, "quantile", "a number");
+    }
+    return quantile >= 0.5 && quantile <= 1
+               ? ORT_OK
+               : ort_fail(s->diag, ORT_EVALIDATE,
+                          "quantization_config.scalar.quantile: value %g invalid, must be from 0.5 "
+                          "to 1.0",
+                          quantile);
+}
+
+static ort_err
+check_binary(writer *s, ort_json config)
+{
+    static const char *const encodings[] = {"one_bit", "two_bits", "one_and_half_bits", NULL};
+    static const char *const queries[] = {"default", "binary", "scalar4bits", "scalar8bits", NULL};
+    const ort_err err = check_word(s, config, "encoding", false, encodings);
+    return err == ORT_OK ? check_word(s, config, "query_encoding", false, queries) : err;
+}
+
+/* {"scalar": {..}} and so on: exactly one kind, and what stands in it. */
+static ort_err
+check_quantization(writer *s, ort_json given)
+{
+    static const char *const kinds[] = {"scalar", "product", "binary", "turbo", NULL};
+    static const char *const compressions[] = {"x4", "x8", "x16", "x32", "x64", NULL};
+    static const char *const bits[] = {"bits1", "bits1_5", "bits2", "bits4", NULL};
+    ort_json config = {0};
+    size_t kind = 0, found = 0;
+    for (size_t i = 0; kinds[i] != NULL; i++) {
+        const ort_json v = ort_json_get(given, kinds[i]);
+        if (ort_json_type_of(v) == ORT_JSON_OBJECT) {
+            kind = i;
+            config = v;
+            found++;
         }
-        return ORT_OK;
     }
-    if (ort_json_str_is(given, "Disabled")) {
-        return ORT_OK;
-    }
-    bool known = false;
-    for (size_t i = 0; i < 4; i++) {
-        known = known || ort_json_type_of(ort_json_get(given, kinds[i])) == ORT_JSON_OBJECT;
-    }
-    if (!known) {
+    if (found != 1) {
         return wrong_type(s, "quantization_config",
                           "one of `scalar`, `product`, `binary`, `turbo`");
     }
-    const ort_json q = ort_json_get(ort_json_get(given, "scalar"), "quantile");
-    if (ort_json_given(q) &&
-        (ort_json_f64(q, &quantile) != ORT_OK || quantile < 0.5 || quantile > 1)) {
-        return ort_fail(s->diag, ORT_EVALIDATE,
-                        "quantization_config.scalar.quantile: must be from 0.5 to 1.0");
+    ort_err err = check_flag(s, config, "always_ram");
+    if (err == ORT_OK) {
+        err = check_word(s, config, "memory", false, memories);
+    }
+    if (err != ORT_OK) {
+        return err;
+    }
+    switch (kind) {
+    case 0:
+        return check_scalar(s, config);
+    case 1:
+        return check_word(s, config, "compression", true, compressions);
+    case 2:
+        return check_binary(s, config);
+    default:
+        return check_word(s, config, "bits", false, bits);
+    }
+}
+
+/* It is replaced as a whole; "Disabled" removes it. */
+static ort_err
+put_quantization(writer *s, ort_json given, ort_json old)
+{
+    ort_err err = ORT_OK;
+    if (ort_json_str_is(given, "Disabled")) {
+        return ORT_OK;
+    }
+    if (ort_json_given(given)) {
+        err = check_quantization(s, given);
+    } else if (!ort_json_given(old)) {
+        return ORT_OK;
     }
     ort_jw_key(&s->w, "quantization_config");
-    ort_jw_value(&s->w, given);
-    return ORT_OK;
+    ort_jw_value(&s->w, ort_json_given(given) ? given : old);
+    return err;
 }
 
 /* --- one vector ---------------------------------------------------------------------------------
@@ -263,17 +374,23 @@ put_choice(writer *s, ort_json params, const char *name, const char *const *choi
     if (!ort_json_given(v)) {
         return ORT_OK;
     }
-    for (; *choices != NULL; choices++) {
-        if (ort_json_str_is(v, *choices)) {
-            ort_jw_key(&s->w, name);
-            ort_jw_str(&s->w, *choices);
-            return ORT_OK;
-        }
+    const ort_err err = check_choice(s, name, v, choices);
+    if (err == ORT_OK) {
+        ort_jw_key(&s->w, name);
+        ort_jw_value(&s->w, v);
     }
-    size_t len;
-    const char *raw = ort_json_raw(v, &len);
-    return ort_fail(s->diag, ORT_EFORMAT, "%s.%s: unknown variant %.*s", s->where, name,
-                    len > 60 ? 60 : (int)len, raw);
+    return err;
+}
+
+/* Rows may be cold or cached; only what is made from them can be pinned. */
+static ort_err
+put_row_memory(writer *s, ort_json params)
+{
+    if (ort_json_str_is(ort_json_get(params, "memory"), "pinned")) {
+        return ort_fail(s->diag, ORT_EVALIDATE,
+                        "%s.memory: `pinned` is not supported for dense vectors", s->where);
+    }
+    return put_choice(s, params, "memory", memories);
 }
 
 static ort_err
@@ -326,7 +443,6 @@ put_dense_params(writer *s, ort_json params)
 {
     static const char *const distances[] = {"Cosine", "Dot", "Euclid", "Manhattan", NULL};
     static const char *const datatypes[] = {"float32", "uint8", "float16", NULL};
-    static const char *const memories[] = {"cold", "cached", "pinned", NULL};
     if (ort_json_type_of(params) != ORT_JSON_OBJECT) {
         return ort_fail(s->diag, ORT_EFORMAT, "%s: expected struct VectorParams", s->where);
     }
@@ -349,7 +465,7 @@ put_dense_params(writer *s, ort_json params)
     err = err == ORT_OK ? put_flag(s, params, "on_disk") : err;
     err = err == ORT_OK ? put_choice(s, params, "datatype", datatypes) : err;
     err = err == ORT_OK ? put_multivector(s, params) : err;
-    err = err == ORT_OK ? put_choice(s, params, "memory", memories) : err;
+    err = err == ORT_OK ? put_row_memory(s, params) : err;
     ort_jw_object_end(&s->w);
     return err;
 }
@@ -574,7 +690,6 @@ patch_dense_params(writer *s, ort_json diff, ort_json old)
 {
     static const char *const replaced[] = {"on_disk", "memory", "hnsw_config",
                                            "quantization_config", NULL};
-    static const char *const memories[] = {"cold", "cached", "pinned", NULL};
     ort_jw_object(&s->w);
     for (ort_json_iter it = ort_json_each(old); ort_json_step(&it);) {
         bool ours = false;
@@ -598,8 +713,7 @@ patch_dense_params(writer *s, ort_json diff, ort_json old)
         err = put_flag(s, ort_json_given(ort_json_get(diff, "on_disk")) ? diff : old, "on_disk");
     }
     if (err == ORT_OK) {
-        err = put_choice(s, ort_json_given(ort_json_get(diff, "memory")) ? diff : old, "memory",
-                         memories);
+        err = put_row_memory(s, ort_json_given(ort_json_get(diff, "memory")) ? diff : old);
     }
     ort_jw_object_end(&s->w);
     return err;

@@ -456,6 +456,8 @@ static void
 empty_and_huge_batches(void **state)
 {
     (void)state;
+    bad(422, "must specify vectors to update for point", "PUT", "/collections/c/points/vectors",
+        "{\"points\":[{\"id\":1,\"vector\":{}}]}");
     bad(400, "", UPSERT, "{\"points\":[]}");
     bad(400, "", UPSERT, "{}");
 

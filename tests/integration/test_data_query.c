@@ -477,6 +477,50 @@ groups_of_every_form(void **state)
        "{\"groups\":[{\"id\":\"a\",\"hits\":[{\"id\":1,");
 }
 
+/* What a search may be told beside its vector. */
+static void
+search_params_are_checked(void **state)
+{
+    (void)state;
+    ok(QUERY,
+       "{\"query\":[1,0],\"limit\":1,\"params\":{\"quantization\":{\"ignore\":false,\"rescore\":"
+       "true,"
+       "\"oversampling\":2.0},\"acorn\":{\"enable\":true,\"max_selectivity\":0.4},\"exact\":true,"
+       "\"indexed_only\":false,\"hnsw_ef\":128}}",
+       "{\"points\":[{\"id\":1,");
+    bad(422, "params.hnsw_ef: value 0 invalid", QUERY,
+        "{\"query\":[1,0],\"params\":{\"hnsw_ef\":0}}");
+    bad(422, "oversampling: value 0.5 invalid, must be 1.0 or larger", QUERY,
+        "{\"query\":[1,0],\"params\":{\"quantization\":{\"oversampling\":0.5}}}");
+    bad(400, "Format error", QUERY,
+        "{\"query\":[1,0],\"params\":{\"quantization\":{\"ignore\":\"x\"}}}");
+    bad(422, "max_selectivity: value 2 invalid", QUERY,
+        "{\"query\":[1,0],\"params\":{\"acorn\":{\"max_selectivity\":2}}}");
+}
+
+/* Sixty-four prefetches, one in the other, each in a list: run; one more is one too many. */
+static void
+prefetches_nest_to_the_bound(void **state)
+{
+    (void)state;
+    for (int depth = 64; depth <= 65; depth++) {
+        ort_buf body = {0};
+        for (int i = 0; i < depth; i++) {
+            ort_buf_puts(&body, "{\"query\":[1,0],\"prefetch\":[");
+        }
+        ort_buf_puts(&body, "{\"query\":[1,0]}");
+        for (int i = 0; i < depth; i++) {
+            ort_buf_puts(&body, "]}");
+        }
+        if (depth == 64) {
+            ok(QUERY, ort_buf_peek_cstr(&body), "{\"points\":[{\"id\":1,");
+        } else {
+            bad(400, "nested deeper than 64", QUERY, ort_buf_peek_cstr(&body));
+        }
+        ort_buf_fini(&body);
+    }
+}
+
 int
 main(void)
 {
@@ -495,6 +539,8 @@ main(void)
         cmocka_unit_test_setup(spread_over_rows_and_sparse_vectors, fresh),
         cmocka_unit_test_setup(rows_under_euclid, fresh),
         cmocka_unit_test_setup(groups_of_every_form, fresh),
+        cmocka_unit_test_setup(search_params_are_checked, fresh),
+        cmocka_unit_test_setup(prefetches_nest_to_the_bound, fresh),
     };
     return cmocka_run_group_tests(tests, api_start, api_stop);
 }
