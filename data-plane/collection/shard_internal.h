@@ -94,7 +94,8 @@ typedef struct {
     atomic_bool broken;  /* an applied record could not be applied: no more writes; queue */
     ort_diag broken_why; /* set once, before broken */
 
-    pthread_mutex_t maintaining; /* one at a time changes graphs and writes checkpoints */
+    pthread_mutex_t maintaining;    /* one at a time changes graphs and writes checkpoints */
+    uint64_t paced_bytes, paced_ns; /* maintaining: the log as the last checkpoint began */
     pthread_mutex_t upkeep;
     pthread_cond_t upkeep_changed;
     bool scheduled, again; /* a job is queued or runs; it shall look once more */

@@ -7,10 +7,16 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "collection/payload_index_internal.h"
+
+#define NAP_NS_MAX UINT64_C(100000000)
+
+/* Of a checkpoint, at least: see storage.md, "What it costs". */
+#define CHECKPOINT_BYTES_S (UINT64_C(64) << 20)
 
 /* Full files of the log that are left plain: the next cut takes them. */
 #define LOG_PLAIN_FILES 2u
@@ -258,13 +264,20 @@ freeze(dp_shard *s, dp_checkpoint **out, dp_log_mark *mark, ort_diag *diag)
 static void
 compact(dp_shard *s)
 {
+    struct timespec nap = {0};
     ort_err err = ORT_OK;
     ort_diag diag;
     uint32_t moved = 1;
     for (uint32_t step = 0; err == ORT_OK && moved > 0 && step < RELOCATE_STEPS_MAX; step++) {
+        /* As long a pause as the step before took: others have at least half of the time. */
+        nanosleep(&nap, NULL);
         pthread_rwlock_wrlock(&s->view);
+        const uint64_t began_ns = ort_mono_ns();
         err = dp_shard__relocate(s, RELOCATE_SLOTS, &moved, &diag);
         pthread_rwlock_unlock(&s->view);
+        const uint64_t took_ns = ort_mono_ns() - began_ns;
+        nap.tv_nsec =
+            atomic_load(&s->stop) ? 0 : (long)(took_ns < NAP_NS_MAX ? took_ns : NAP_NS_MAX);
     }
     if (err != ORT_OK) { /* the checkpoint is worth more than the room */
         ORT_LOG_WARN(&log_, "compaction.failed",
@@ -273,11 +286,29 @@ compact(dp_shard *s)
     }
 }
 
+/* Bytes a second that a checkpoint may write. It writes what came in since the last one, and a few
+ * times that where segments are merged; it must not take longer than the next one takes to fall
+ * due, or the log would grow without end. */
+static uint64_t
+pace(dp_shard *s)
+{
+    dp_log_stats stats;
+    dp_log_get_stats(s->log, &stats);
+    const uint64_t now = ort_mono_ns();
+    const uint64_t bytes = stats.bytes - s->paced_bytes;
+    const double seconds = (double)(now - s->paced_ns) / 1e9;
+    const double came = s->paced_ns != 0 && seconds > 0 ? (double)bytes / seconds : 0;
+    s->paced_bytes = stats.bytes;
+    s->paced_ns = now;
+    return came * 4 > (double)CHECKPOINT_BYTES_S ? (uint64_t)(came * 4) : CHECKPOINT_BYTES_S;
+}
+
 /* maintaining is held. */
 static ort_err
 checkpoint(dp_shard *s, ort_diag *diag)
 {
-    const dp_checkpoint_options options = {.held = is_held, .arg = s};
+    const dp_checkpoint_options options = {
+        .held = is_held, .arg = s, .bytes_per_s = pace(s), .hurry = &s->stop};
     dp_checkpoint *cp = NULL;
     dp_log_mark mark = {0};
     dp_shard__adopt_graphs(s, NULL); /* else what is written now makes their files stale */

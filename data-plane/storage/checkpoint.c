@@ -16,6 +16,10 @@
 /* Segments below this are always merged: what a small shard has stays in one file. */
 #define MERGE_BYTES (UINT64_C(4) << 20)
 
+/* Segments above this are not taken along: a merge that a crash or a failure ends is begun again,
+ * and no more than this is lost by it. Those that have lost half of their chunks still are. */
+#define MERGE_BYTES_MAX (UINT64_C(1) << 30)
+
 /* A dead chunk on its way out. Readers that came before its points died may know its slots, and
  * find it through the directory: it leaves that when they are gone. */
 typedef struct {
@@ -170,8 +174,9 @@ choose_merges(dp_checkpoint *c, const dp_segment_list *list, const unsigned char
     for (uint32_t i = list->count; slots != NULL && lost != NULL && i-- > 0;) {
         const bool empty = slots[i] == 0;
         const bool half = lost[i] * DP_CHUNK_SLOTS >= slots[i] && lost[i] > 0;
-        if (grow && !empty && slots[i] > writing &&
-            dp_segment_bytes(list->items[i]) > MERGE_BYTES) {
+        const uint64_t bytes = dp_segment_bytes(list->items[i]);
+        if (grow && !empty &&
+            (bytes > MERGE_BYTES_MAX || (slots[i] > writing && bytes > MERGE_BYTES))) {
             grow = false;
         }
         c->merged[i] = empty || half || grow || (all && list->count + (writing > 0) > 1);
@@ -259,7 +264,8 @@ check_sources(const dp_checkpoint *c, dp_segment_list *old, ort_diag *diag)
 }
 
 static ort_err
-write_segment(dp_checkpoint *c, dp_segment_list *old, ort_diag *diag)
+write_segment(dp_checkpoint *c, const dp_checkpoint_options *options, dp_segment_list *old,
+              ort_diag *diag)
 {
     dp_points *p = c->points;
     dp_reader reader;
@@ -280,6 +286,8 @@ write_segment(dp_checkpoint *c, dp_segment_list *old, ort_diag *diag)
         .last_used = used_of(c, c->chunks[c->chunk_count - 1]),
         .live = is_live,
         .reader = &reader,
+        .bytes_per_s = options->bytes_per_s,
+        .hurry = options->hurry,
         .ctx = c,
     };
     ort_err err = check_sources(c, old, diag);
@@ -495,12 +503,13 @@ dp_checkpoint_write(dp_checkpoint *c, const dp_checkpoint_options *options, ort_
     dp_points *p = c->points;
     dp_segment_list *old = atomic_load(&p->segments);
     const dp_checkpoint_options none = {0};
+    options = options != NULL ? options : &none;
     uint64_t manifest_bytes = 0;
     bool switched = false;
 
-    ort_err err = plan(c, options != NULL ? options : &none, old, diag);
+    ort_err err = plan(c, options, old, diag);
     if (err == ORT_OK) {
-        err = write_segment(c, old, diag);
+        err = write_segment(c, options, old, diag);
     }
     if (err == ORT_OK) {
         err = make_list(c, old, diag);

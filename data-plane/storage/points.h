@@ -292,6 +292,11 @@ typedef struct {
     bool (*held)(void *arg, uint32_t slot_first, uint32_t slot_count);
     void *arg;
     bool merge_all; /* into one segment: before a shard is closed for long, or in tests */
+
+    /* At most this many bytes a second are written, so that writers find the disk free; 0: as fast
+     * as it takes them. hurry may be NULL; once it is true nothing waits any more. */
+    uint64_t bytes_per_s;
+    const atomic_bool *hurry;
 } dp_checkpoint_options;
 
 /* ORT_ENOSPC, ORT_EIO, ORT_ENOMEM: the checkpoint before this one still stands, the points go on;

@@ -185,6 +185,8 @@ typedef struct {
     uint32_t last_used;
     bool (*live)(void *ctx, uint32_t slot); /* dead slots keep id and rows, and no bytes */
     dp_reader *reader;                      /* where all else is read */
+    uint64_t bytes_per_s;                   /* 0: no bound */
+    const atomic_bool *hurry;               /* NULL, or: when true, no bound any more */
     void *ctx;
 } dp_segment_source;
 

@@ -1,4 +1,4 @@
-/* tests/bench/run storage [--dir PATH] [--seconds N] [--points N]
+/* tests/bench/run storage [--dir PATH] [--seconds N] [--points N] [--only PART]
  *
  * Durable writes a second of a shard's log and points, at 1, 8 and 64 writers and in batches of 1
  * and 100 points; the same bytes into SQLite (WAL, synchronous=FULL, one connection, since it has
@@ -287,9 +287,9 @@ bench_sqlite(uint32_t writers, uint32_t batch)
 
 typedef struct {
     shard *s;
-    _Atomic(bool) stop;
+    uint64_t bytes_per_s;
+    atomic_bool stop;
     uint64_t count, freeze_ns_max;
-    double took_s;
 } checkpointer;
 
 static void *
@@ -299,42 +299,54 @@ checkpoint_all(void *arg)
     while (!atomic_load(&c->stop)) {
         ort_diag diag = {{0}};
         dp_checkpoint *cp;
-        const uint64_t began = ort_mono_ns();
+        const dp_checkpoint_options options = {.bytes_per_s = c->bytes_per_s, .hurry = &c->stop};
         pthread_mutex_lock(&c->s->apply);
         const uint64_t frozen = ort_mono_ns();
         const dp_log_mark mark = dp_log_durable(c->s->log);
         must_ok(dp_points_freeze(c->s->points, mark, &cp, &diag), &diag);
         const uint64_t took = ort_mono_ns() - frozen;
         pthread_mutex_unlock(&c->s->apply);
-        must_ok(dp_checkpoint_write(cp, NULL, &diag), &diag);
+        must_ok(dp_checkpoint_write(cp, &options, &diag), &diag);
         dp_checkpoint_free(cp);
         /* The mark may be ahead of what was applied: nothing is cut here, only timed. */
         c->freeze_ns_max = took > c->freeze_ns_max ? took : c->freeze_ns_max;
-        c->took_s += (double)(ort_mono_ns() - began) / 1e9;
         c->count++;
     }
     return NULL;
 }
 
+/* mib_s below 0: no checkpoints; 0: without a bound. */
 static void
-bench_checkpoint(void)
+bench_checkpoint(int mib_s)
 {
     shard s = {.place = scratch_make(), .apply = PTHREAD_MUTEX_INITIALIZER};
-    checkpointer c = {.s = &s};
+    checkpointer c = {.s = &s, .bytes_per_s = mib_s > 0 ? (uint64_t)mib_s << 20 : 0};
     pthread_t thread;
     ort_diag diag;
+    dp_points_stats stats;
     shard_open(&s);
     const writer like = {.s = &s, .batch = 1};
-    const figures alone = run_writers(&like, 8, 0);
-    must_ok(ort_thread_start(&thread, "checkpoint", checkpoint_all, &c, &diag), &diag);
-    const figures beside = run_writers(&like, 8, 1);
+    if (mib_s >= 0) {
+        must_ok(ort_thread_start(&thread, "checkpoint", checkpoint_all, &c, &diag), &diag);
+    }
+    const uint64_t began = ort_mono_ns();
+    const figures f = run_writers(&like, 8, 0);
+    dp_points_get_stats(s.points, &stats);
+    const double took = (double)(ort_mono_ns() - began) / 1e9;
     atomic_store(&c.stop, true);
-    pthread_join(thread, NULL);
-    printf("checkpoint_stall writers=8 alone_p50_ms=%.2f alone_p99.9_ms=%.2f "
-           "beside_p50_ms=%.2f beside_p99.9_ms=%.2f beside_max_ms=%.2f checkpoints=%" PRIu64
-           " freeze_max_ms=%.3f\n",
-           alone.p50_ms, alone.p999_ms, beside.p50_ms, beside.p999_ms, beside.max_ms, c.count,
-           (double)c.freeze_ns_max / 1e6);
+    if (mib_s >= 0) {
+        pthread_join(thread, NULL);
+    }
+    char bound[32] = "none";
+    if (mib_s >= 0) {
+        snprintf(bound, sizeof bound, mib_s > 0 ? "%d" : "unbounded", mib_s);
+    }
+    printf("checkpoint_stall writers=8 checkpoint_mib_s=%s writes_s=%.0f p50_ms=%.2f p99_ms=%.2f "
+           "p99.9_ms=%.2f max_ms=%.2f checkpoints=%" PRIu64 " checkpoint_wrote_mib_s=%.0f "
+           "freeze_max_ms=%.3f\n",
+           bound, f.writes_s, f.p50_ms, f.p99_ms, f.p999_ms, f.max_ms, c.count,
+           (double)stats.written_bytes / 1048576.0 / took, (double)c.freeze_ns_max / 1e6);
+    fflush(stdout);
     shard_close(&s);
     scratch_drop(&s.place);
 }
@@ -383,13 +395,19 @@ checkpoint(shard *s, bool all)
     must_ok(dp_log_cut(s->log, mark.lsn, &diag), &diag);
 }
 
+/* packed: all full files of the log are. */
 static void
-bench_restart(uint64_t in_log)
+bench_restart(uint64_t in_log, bool packed)
 {
     shard s = {.place = scratch_make(), .apply = PTHREAD_MUTEX_INITIALIZER};
     ort_diag diag = {{0}};
     shard_open(&s);
     fill(&s, 0, in_log);
+    const uint64_t pack_began = ort_mono_ns();
+    for (bool more = packed; more;) {
+        must_ok(dp_log_pack(s.log, 0, 1, &more, &diag), &diag);
+    }
+    const double pack_s = (double)(ort_mono_ns() - pack_began) / 1e9;
     const double log_mib = (double)dp_log_disk_bytes(s.log) / 1048576.0;
     shard_close(&s);
     const uint64_t began = ort_mono_ns();
@@ -403,10 +421,12 @@ bench_restart(uint64_t in_log)
     const uint64_t again = ort_mono_ns();
     shard_open(&s);
     const uint64_t mapped = ort_mono_ns();
-    printf("restart points=%" PRIu64 " log_mib=%.0f check_ms=%.0f replay_ms=%.0f "
-           "after_checkpoint_ms=%.1f\n",
-           in_log, log_mib, (double)(opened - began) / 1e6, (double)(ended - opened) / 1e6,
+    printf("restart points=%" PRIu64 " log_mib=%.0f packed=%s pack_s=%.2f check_ms=%.0f "
+           "replay_ms=%.0f after_checkpoint_ms=%.1f\n",
+           in_log, log_mib, packed ? "yes" : "no", packed ? pack_s : 0,
+           (double)(opened - began) / 1e6, (double)(ended - opened) / 1e6,
            (double)(mapped - again) / 1e6);
+    fflush(stdout);
     shard_close(&s);
     scratch_drop(&s.place);
 }
@@ -449,24 +469,9 @@ bench_amplification(uint64_t points)
     scratch_drop(&s.place);
 }
 
-int
-main(int argc, char **argv)
+static void
+bench_writes(void)
 {
-    const char *dir = "/var/tmp";
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--dir") == 0) {
-            dir = argv[i + 1];
-        } else if (strcmp(argv[i], "--seconds") == 0) {
-            seconds = atof(argv[i + 1]);
-        } else if (strcmp(argv[i], "--points") == 0) {
-            points_max = strtoull(argv[i + 1], NULL, 10);
-        } else {
-            fprintf(stderr, "usage: bench_storage [--dir PATH] [--seconds N] [--points N]\n");
-            return 2;
-        }
-    }
-    setenv("ORT_SCRATCH", dir, 1);
-    printf("point_bytes=%zu dir=%s\n", sizeof(point), dir);
     static const uint32_t writers[] = {1, 8, 64}, batches[] = {1, BATCH_MAX};
     for (size_t b = 0; b < 2; b++) {
         for (size_t w = 0; w < 3; w++) {
@@ -483,9 +488,52 @@ main(int argc, char **argv)
             fflush(stdout);
         }
     }
-    bench_checkpoint();
-    bench_restart(points_max / 20 / BATCH_MAX * BATCH_MAX);
-    bench_restart(points_max / BATCH_MAX * BATCH_MAX);
-    bench_amplification(points_max);
+}
+
+static const char *only;
+
+static bool
+wanted(const char *part)
+{
+    return only == NULL || strcmp(only, part) == 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    const char *dir = "/var/tmp";
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--dir") == 0) {
+            dir = argv[i + 1];
+        } else if (strcmp(argv[i], "--seconds") == 0) {
+            seconds = atof(argv[i + 1]);
+        } else if (strcmp(argv[i], "--points") == 0) {
+            points_max = strtoull(argv[i + 1], NULL, 10);
+        } else if (strcmp(argv[i], "--only") == 0) {
+            only = argv[i + 1];
+        } else {
+            fprintf(stderr, "usage: bench_storage [--dir PATH] [--seconds N] [--points N] [--only "
+                            "writes|checkpoint|restart|amplification]\n");
+            return 2;
+        }
+    }
+    setenv("ORT_SCRATCH", dir, 1);
+    printf("point_bytes=%zu dir=%s\n", sizeof(point), dir);
+    if (wanted("writes")) {
+        bench_writes();
+    }
+    for (size_t i = 0; wanted("checkpoint") && i < 4; i++) {
+        static const int mib_s[] = {-1, 0, 64, 16};
+        bench_checkpoint(mib_s[i]);
+    }
+    if (wanted("restart")) {
+        bench_restart(points_max / 20 / BATCH_MAX * BATCH_MAX, false);
+        bench_restart(points_max / BATCH_MAX * BATCH_MAX, false);
+        bench_restart(points_max / BATCH_MAX * BATCH_MAX * 4, false);
+        bench_restart(points_max / BATCH_MAX * BATCH_MAX * 4, true);
+    }
+    if (wanted("amplification")) {
+        bench_amplification(points_max);
+    }
     return 0;
 }
