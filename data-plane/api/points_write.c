@@ -22,14 +22,6 @@ unheard(ort_err err, bool wait)
     return err == ORT_ENOTFOUND && !wait ? ORT_OK : err;
 }
 
-/* Text that would need a model to become a vector. To the client this is a wrong request, not a
- * server on its way to be built: frameworks fall back to their own vectors on a 4xx. */
-static ort_err
-no_inference(ort_err err)
-{
-    return err == ORT_ENOTIMPL ? ORT_EBADREQ : err;
-}
-
 static ort_err
 write_points(dp_call *call, dp_op_kind kind)
 {
@@ -47,7 +39,7 @@ write_points(dp_call *call, dp_op_kind kind)
     }
     if (err == ORT_OK) {
         dp_schema *schema = dp_collection_schema(call->collection);
-        err = no_inference(dp_op_parse(&op, kind, schema, body, &call->diag));
+        err = dp_op_parse(&op, kind, schema, body, &call->diag);
         dp_schema_unref(schema);
     }
     if (err == ORT_OK) {
@@ -147,7 +139,7 @@ dp_api__points_batch(dp_call *call)
     }
     if (err == ORT_OK) {
         dp_schema *schema = dp_collection_schema(call->collection);
-        err = no_inference(dp_op_parse_batch(&ops, &count, schema, body, &call->diag));
+        err = dp_op_parse_batch(&ops, &count, schema, body, &call->diag);
         dp_schema_unref(schema);
     }
     if (err == ORT_OK) {

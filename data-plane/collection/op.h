@@ -33,9 +33,9 @@ typedef struct dp_op dp_op;
  * ORT_EFORMAT    what does not deserialize: "Format error in JSON body" (400)
  * ORT_EVALIDATE  what breaks a bound: "Validation error in JSON body" (422): diag "field: text"
  * ORT_EINVAL     "Wrong input" (400): "Vector dimension error: expected dim: 4, got 3", "Not
- * existing vector name error: x", a bad point id ORT_EBADREQ    neither or both of points and
- * filter ORT_ENOTIMPL   {text, model} and other inference ORT_ENOMEM     as for the others, *out is
- * NULL */
+ * existing vector name error: x", a bad point id
+ * ORT_EBADREQ    neither or both of points and filter; a model that is not served
+ * ORT_ENOMEM     as for the others, *out is NULL */
 ORT_NODISCARD ort_err dp_op_parse(dp_op **out, dp_op_kind kind, const dp_schema *schema,
                                   ort_json body, ort_diag *diag);
 void dp_op_free(dp_op *op);

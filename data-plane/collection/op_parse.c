@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/json_write.h"
+#include "collection/bm25.h"
 #include "collection/op_internal.h"
 #include "collection/vector_internal.h"
 #include "filter/filter.h"
@@ -224,7 +225,8 @@ put_sparse(builder *b, uint32_t column, const dp_vector_schema *s, ort_json v)
         return ort_fail(b->diag, ORT_EINVAL,
                         "Wrong kind of vector for `%s`: expected a sparse vector", s->name);
     }
-    const ort_err err = dp_vector_read(&vector, v, b->diag);
+    const ort_err err = dp_vector__is_inference(v) ? dp_bm25_read(&vector, v, false, b->diag)
+                                                   : dp_vector_read(&vector, v, b->diag);
     if (err != ORT_OK) {
         return err;
     }
@@ -249,10 +251,12 @@ put_vector(builder *b, const char *name, size_t len, ort_json v)
         return ort_fail(b->diag, ORT_EINVAL, "Not existing vector name error: %.*s",
                         (int)(len > 200 ? 200 : len), name);
     }
-    if (dp_vector__is_inference(v)) {
-        return ort_fail(b->diag, ORT_ENOTIMPL, "inference from text is not built yet");
-    }
     const dp_vector_schema *s = dp_schema_peek_vector(b->schema, (uint32_t)column);
+    if (!s->sparse && dp_vector__is_inference(v)) {
+        return ort_fail(b->diag, ORT_EBADREQ,
+                        "No model turns text into the dense vector `%s`: send the vector itself",
+                        s->name);
+    }
     return s->sparse ? put_sparse(b, (uint32_t)column, s, v) : put_dense(b, (uint32_t)column, s, v);
 }
 

@@ -19,7 +19,7 @@ typedef struct {
 } dp_vector;
 
 /* Reads array | array of arrays | {indices, values} into memory of its own; sparse entries come out
- * sorted. Release with dp_vector_fini(). {text, model} is ORT_ENOTIMPL.
+ * sorted. Release with dp_vector_fini(). {text, model} is read as bm25.h tells.
  * ORT_EFORMAT: another shape. ORT_EVALIDATE: an empty vector, repeated indices, lengths that
  * differ. ORT_EINVAL: a number that is not finite. ORT_ENOMEM. For all of these *out is {0}. */
 ORT_NODISCARD ort_err dp_vector_read(dp_vector *out, ort_json v, ort_diag *diag);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collection/bm25.h"
 #include "collection/op_internal.h"
 #include "collection/vector_internal.h"
 
@@ -242,7 +243,7 @@ dp_vector_read(dp_vector *out, ort_json v, ort_diag *diag)
 {
     *out = (dp_vector){0};
     if (dp_vector__is_inference(v)) {
-        return ort_fail(diag, ORT_ENOTIMPL, "inference from text is not built yet");
+        return dp_bm25_read(out, v, true, diag);
     }
     if (ort_json_is_numbers(v)) {
         return read_dense(out, v, diag);

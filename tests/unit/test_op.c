@@ -194,7 +194,7 @@ wrong_operations_are_refused(void **state)
          ORT_EVALIDATE, "same length"},
         {DP_OP_UPSERT, "{\"points\":[{\"id\":1,\"vector\":{\"s\":[1,2]}}]}", ORT_EINVAL, "sparse"},
         {DP_OP_UPSERT, "{\"points\":[{\"id\":1,\"vector\":{\"text\":\"a\",\"model\":\"b\"}}]}",
-         ORT_ENOTIMPL, "inference"},
+         ORT_EBADREQ, "No model"},
         {DP_OP_UPSERT, "{\"points\":[{\"id\":1,\"vector\":[1,2]}],\"update_mode\":\"x\"}",
          ORT_EFORMAT, "update_mode"},
         {DP_OP_DELETE, "{}", ORT_EBADREQ, "points or filter"},
