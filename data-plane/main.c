@@ -88,6 +88,14 @@ get_forward(void *arg)
     return atomic_load(&node->forward);
 }
 
+static ort_err
+get_hub(void *arg, dp_agent_hub *out)
+{
+    dp_node_process *node = arg;
+    dp_agent *agent = atomic_load(&node->agent);
+    return agent != NULL ? dp_agent_hub_get(agent, out) : ORT_EBUSY;
+}
+
 static bool
 is_plain_url(const char *url)
 {
@@ -267,6 +275,7 @@ start_http(dp_node_process *node, ort_diag *diag)
         .metrics = node->metrics,
         .metrics_public = c->http.metrics_public,
         .forward = get_forward,
+        .hub = get_hub,
         .arg = node,
     };
     ort_http_options options = {

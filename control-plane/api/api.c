@@ -66,6 +66,7 @@ static const ort_http_route routes[] = {
     ROUTE(GET, "/v1/tenants/{tenant}/quota", READ_TENANT, cp_quotas_get),
     ROUTE(PUT, "/v1/tenants/{tenant}/quota", CHANGE_HUB, cp_quotas_put),
     ROUTE(GET, "/v1/tenants/{tenant}/placement", READ_TENANT, cp_placements_get),
+    ROUTE(POST, "/v1/tenants/{tenant}/grants", CHANGE_TENANT, cp_grants_create),
     ROUTE(GET, "/v1/tenants/{tenant}/usage", READ_TENANT, cp_usage_hours),
     ROUTE(GET, "/v1/tenants/{tenant}/keys", READ_TENANT, cp_keys_list),
     ROUTE(POST, "/v1/tenants/{tenant}/keys", CHANGE_TENANT, cp_keys_create),

@@ -176,6 +176,7 @@ void cp_tenants_resume(ort_http_req *req, void *api);
 void cp_quotas_get(ort_http_req *req, void *api);
 void cp_quotas_put(ort_http_req *req, void *api);
 void cp_placements_get(ort_http_req *req, void *api);
+void cp_grants_create(ort_http_req *req, void *api);
 void cp_usage_hours(ort_http_req *req, void *api);
 void cp_keys_list(ort_http_req *req, void *api);
 void cp_keys_create(ort_http_req *req, void *api);

@@ -12,6 +12,10 @@ int cli_query_command(const cli_args *args, const cli_context *context);
 int cli_import_command(const cli_args *args, const cli_context *context);
 int cli_export_command(const cli_args *args, const cli_context *context);
 int cli_top_command(const cli_args *args, const cli_context *context);
+/* tenant backup, restore, clone: words[0] is "tenant". */
+bool cli_is_backup_command(const cli_args *args);
+int cli_backup_command(const cli_args *args, const cli_context *context);
+
 int cli_doctor_command(const cli_args *args, const cli_context *context);
 int cli_completion_command(const cli_args *args);
 

@@ -30,6 +30,8 @@ static const struct {
     bool needs_context;
     const char *help;
 } commands[] = {
+    {"tenant", cli_backup_command, true,
+     "tenant backup TENANT [FILE] | restore TENANT FILE [--replace] | clone FROM TO [--replace]"},
     {"collection", cli_collection_command, true,
      "collection list | get NAME | create NAME --dim N [--distance D] | count NAME | delete NAME"},
     {"query", cli_query_command, true,
@@ -121,7 +123,9 @@ run(const cli_args *args)
     const char *noun = args->words[0];
     int (*command)(const cli_args *, const cli_context *) = NULL;
     bool needs_context = true;
-    if (is_admin_noun(noun)) {
+    if (cli_is_backup_command(args)) {
+        command = cli_backup_command;
+    } else if (is_admin_noun(noun)) {
         command = cli_admin_command;
     }
     for (int i = 0; i < COMMANDS && command == NULL; i++) {

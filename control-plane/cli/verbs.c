@@ -35,6 +35,7 @@ const cli_flag cli_flags_admin[] = {
     {"--max-storage-bytes", "N", "limit; 100g, 2ti ..."},
     {"--max-requests-per-minute", "N", "limit"},
     {"--max-requests-per-minute-per-key", "N", "limit of a plan or tenant for each of its keys"},
+    {"--replace", NULL, "restore and clone: over what the tenant has now, which is lost"},
     {"--interval", "S", "seconds between two looks of top (2)"},
     {"--rounds", "N", "looks of top (for ever on a terminal, else 1)"},
     {NULL, NULL, NULL},

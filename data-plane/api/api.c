@@ -14,9 +14,10 @@ dp_api_new(dp_api **out, const dp_api_config *config)
         return ORT_ENOMEM;
     }
     api->config = *config;
+    pthread_mutex_init(&api->grants_lock, NULL);
     const ort_err err = dp_api__observe_init(api);
     if (err != ORT_OK) {
-        free(api);
+        dp_api_free(api);
         return err;
     }
     *out = api;
@@ -26,6 +27,10 @@ dp_api_new(dp_api **out, const dp_api_config *config)
 void
 dp_api_free(dp_api *api)
 {
+    if (api == NULL) {
+        return;
+    }
+    pthread_mutex_destroy(&api->grants_lock);
     free(api);
 }
 

@@ -4,6 +4,7 @@
 #include "gate/gate.h"
 #include "http/http.h"
 #include "metrics/metrics.h"
+#include "routing/agent.h"
 #include "routing/forward.h"
 #include "tenant/tenant.h"
 
@@ -20,6 +21,8 @@ typedef struct {
     /* Where requests for tenants of other nodes go; called per request, so that it may come up
      * after the API. May be NULL, and may give NULL: then this node forwards nothing. */
     dp_forward *(*forward)(void *arg);
+    /* Whose grants open backup and restore; ORT_EBUSY: not known yet. NULL: nobody's. */
+    ort_err (*hub)(void *arg, dp_agent_hub *out);
     void *arg;
 } dp_api_config;
 

@@ -1,6 +1,7 @@
 /* One call of the data API on its way through its handler; the handlers, one file a resource. */
 #ifndef DP_API_INTERNAL_H
 #define DP_API_INTERNAL_H
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "api/api.h"
@@ -70,9 +71,16 @@ struct dp_call {
     uint64_t stage_ns[DP_STAGE_COUNT];
 };
 
+#define DP_API_GRANTS_MAX 256u /* used ones that have not expired */
+
 struct dp_api {
     dp_api_config config;
     atomic_bool ready;
+    pthread_mutex_t grants_lock;
+    struct {
+        uint64_t nonce;
+        int64_t expires_ms;
+    } grants[DP_API_GRANTS_MAX];
     ort_histogram *search_seconds;
     ort_histogram *write_seconds;
     ort_histogram *read_seconds;
@@ -254,6 +262,11 @@ ort_err dp_api__receive_file(dp_call *call, dp_tenant_file *file);
 
 /* 202 {"status": "accepted"} */
 void dp_api__reply_accepted(dp_call *call);
+
+/* backups.c */
+ort_err dp_api__backup(dp_call *call);
+ort_err dp_api__restore(dp_call *call);
+ort_err dp_api__clone(dp_call *call);
 
 /* facet.c */
 ort_err dp_api__facet(dp_call *call);

@@ -39,6 +39,17 @@
         }                                                                             \
     }
 
+#define GRANTED(verb, path, handler_fn)                                     \
+    {                                                                       \
+        .method = ORT_HTTP_##verb, .pattern = path, .handler = dp_api__run, \
+        .flags = ORT_HTTP_ROUTE_STREAM, .body_bytes_max = SIZE_MAX / 2,     \
+        .body_total_ms = STREAM_TOTAL_MS, .extra = &(const dp_route)        \
+        {                                                                   \
+            .fn = handler_fn, .flags = DP_ROUTE_PUBLIC | DP_ROUTE_STREAM,   \
+            .meter = DP_METER_REQUEST                                       \
+        }                                                                   \
+    }
+
 #define C "/collections/{collection}"
 #define P C "/points"
 #define STORES DP_ROUTE_STORES
@@ -129,6 +140,11 @@ const ort_http_route dp_api__routes[] = {
     ROUTE(PUT, C "/snapshots/recover", dp_api__snapshot_recover, MANAGE, 0, REQUEST),
     ROUTE(GET, "/snapshots", dp_api__snapshots_whole, MANAGE, 0, REQUEST),
     ROUTE(POST, "/snapshots", dp_api__snapshots_whole, MANAGE, 0, REQUEST),
+
+    /* By a grant of the hub and no key: dp_api__* in backups.c. */
+    GRANTED(GET, "/tenant/backup", dp_api__backup),
+    GRANTED(POST, "/tenant/restore", dp_api__restore),
+    GRANTED(POST, "/tenant/clone", dp_api__clone),
 };
 
 const size_t dp_api__route_count = sizeof dp_api__routes / sizeof dp_api__routes[0];

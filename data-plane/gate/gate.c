@@ -397,6 +397,12 @@ dp_gate_leave(dp_gate *gate, dp_gate_pass *pass)
     memset(pass, 0, sizeof *pass);
 }
 
+const dp_table *
+dp_gate_table(dp_gate *gate)
+{
+    return dp_routes_acquire(gate->config.routes);
+}
+
 void
 dp_gate_set_disk_low(dp_gate *gate, bool low)
 {

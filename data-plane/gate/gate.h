@@ -105,6 +105,10 @@ dp_tenant_limits dp_gate_limits(const dp_limits *limits);
 /* While the disk is low, growing writes are refused with 507; changed alarms are logged. */
 void dp_gate_set_disk_low(dp_gate *gate, bool low);
 
+/* The routing table of now, for calls that are let in by something else than a key; the caller
+ * gives it back with dp_table_release(). */
+const dp_table *dp_gate_table(dp_gate *gate);
+
 /* Forgets tenants and keys that the table no longer has. After each new table. */
 void dp_gate_prune(dp_gate *gate, const dp_table *table);
 

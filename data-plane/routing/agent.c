@@ -718,6 +718,20 @@ dp_agent_stats_get(dp_agent *agent, dp_agent_stats *out)
 }
 
 ort_err
+dp_agent_hub_get(dp_agent *agent, dp_agent_hub *out)
+{
+    ort_err err = ORT_EBUSY;
+    pthread_mutex_lock(&agent->lock);
+    if (agent->id.joined) {
+        *out = (dp_agent_hub){agent->id.hello.hub_id, agent->id.hello.node,
+                              agent->id.hello.control_key};
+        err = ORT_OK;
+    }
+    pthread_mutex_unlock(&agent->lock);
+    return err;
+}
+
+ort_err
 dp_agent_tls(dp_agent *agent, ort_tls *out)
 {
     ort_err err = ORT_EBUSY;

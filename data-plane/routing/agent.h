@@ -102,6 +102,14 @@ typedef struct {
 
 void dp_agent_stats_get(dp_agent *agent, dp_agent_stats *out);
 
+/* Which hub this node belongs to, and whose signature is its: for grants. ORT_EBUSY: not joined. */
+typedef struct {
+    uint64_t hub_id;
+    ort_node_id node;
+    ort_sign_public control_key;
+} dp_agent_hub;
+ORT_NODISCARD ort_err dp_agent_hub_get(dp_agent *agent, dp_agent_hub *out);
+
 /* TLS for the forward listener and client, once joined (PEMs borrowed from the agent while it
  * runs). ORT_EBUSY: not joined yet. */
 ORT_NODISCARD ort_err dp_agent_tls(dp_agent *agent, ort_tls *out);

@@ -142,8 +142,8 @@ encode(const dp_tenant *t, const dp_catalog *c, ort_buf *out)
 }
 
 /* Makes tenants/<id> and its collections; its indexes are made with the first graph. */
-static ort_err
-make_folders(dp_tenant *t, ort_diag *diag)
+ort_err
+dp_tenant__make_folders(dp_tenant *t, ort_diag *diag)
 {
     char path[DP_TENANT_PATH_BYTES];
     dp_tenant__path(t, "", NULL, path);
@@ -193,7 +193,7 @@ dp_tenant__save_as(dp_tenant *t, const dp_catalog *catalog, ort_diag *diag)
     ort_err err =
         deleted ? ort_fail(diag, ORT_EBUSY, "the tenant is being deleted") : ort_buf_check(&text);
     if (err == ORT_OK) {
-        err = make_folders(t, diag);
+        err = dp_tenant__make_folders(t, diag);
     }
     if (err == ORT_OK) {
         dp_tenant__path(t, "", NULL, path);

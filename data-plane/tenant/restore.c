@@ -470,6 +470,9 @@ run(restoring *r, int fd, const char *region, dp_snapshot_totals *out, ort_diag 
     }
     pthread_mutex_unlock(&r->t->lock);
     if (err == ORT_OK) {
+        err = dp_tenant__make_folders(r->t, &why); /* it may be new here */
+    }
+    if (err == ORT_OK) {
         err = make_all(r, fd, region, out, &why);
     }
     if (err == ORT_OK) {

@@ -142,6 +142,8 @@ ORT_NODISCARD ort_err dp_tenant__load(dp_tenant *t, ort_diag *diag);
 /* Writes the catalog of now. With t->change held, t->lock not. Makes the tenant's directories. */
 ORT_NODISCARD ort_err dp_tenant__save(dp_tenant *t, ort_diag *diag);
 
+ORT_NODISCARD ort_err dp_tenant__make_folders(dp_tenant *t, ort_diag *diag);
+
 /* Writes a catalog that is about to be the tenant's; likewise. */
 typedef struct {
     dp_entry *const *entries;

@@ -85,6 +85,9 @@ begin(crypto_sign_state *state, ort_sign_domain domain)
     case ORT_SIGN_AUDIT:
         word = "orthant audit head v1";
         break;
+    case ORT_SIGN_GRANT:
+        word = "orthant grant v1";
+        break;
     }
     assert(word != NULL);
     ort_crypto__init();

@@ -27,6 +27,7 @@ typedef enum {
     ORT_SIGN_TABLE = 1,   /* a routing table, by the control plane */
     ORT_SIGN_MESSAGE = 2, /* hello, heartbeat, fetch, by a node */
     ORT_SIGN_AUDIT = 3,   /* an exported head of the audit chain, by the control plane */
+    ORT_SIGN_GRANT = 4,   /* leave to move a tenant's data (wire/grant.h), by the control plane */
 } ort_sign_domain;
 
 void ort_sign_key_new(ort_sign_key *out);

@@ -2,6 +2,7 @@
 // stopped.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -123,6 +124,50 @@ describe('the command line', () => {
         const bare = { ORTHANT_ADMIN_URL: '', ORTHANT_ADMIN_TOKEN: '' };
         assert.equal((await orthant(['tenant', 'list', '--context', 'test'], { extra: bare })).code, 0);
         assert.equal((await orthant(['tenant', 'list', '--context', 'other'], { extra: bare })).code, 2);
+    });
+
+    test('backs a tenant up, restores it as another, and clones it', async () => {
+        const file = path.join(hub.dir, 'acme.orthant');
+        const made = await json('tenant', 'backup', 'acme', file);
+        assert.equal(made.bytes, (await stat(file)).size);
+        assert.equal(made.sha256, createHash('sha256').update(await readFile(file)).digest('hex'));
+        assert.equal((await stat(file)).mode & 0o077, 0, 'for its owner alone');
+        await assert.rejects(stat(`${file}.part`));
+
+        await json('tenant', 'create', 'globex', '--region', 'eu-central');
+        const restored = await json('tenant', 'restore', 'globex', file);
+        assert.deepEqual([restored.collections, restored.points], [1, 2000]);
+        const again = await orthant(['tenant', 'restore', 'globex', file]);
+        assert.equal(again.code, 5, again.err);
+        assert.match(again.err, /409.*1 collections.*replace/s);
+        assert.equal((await orthant(['tenant', 'restore', 'globex', file, '--replace'])).code, 1, 'nobody said yes');
+        assert.equal((await orthant(['tenant', 'restore', 'globex', file, '--replace', '--yes'])).code, 0);
+        const key = (await json('key', 'create', 'globex', '--name', 'app')).token;
+        const count = async (token) => {
+            for (let i = 0; ; i++) {
+                const ran = await orthant(['-o', 'json', 'collection', 'count', 'docs'], { extra: { ORTHANT_API_KEY: token } });
+                if (ran.code === 0 || i === 100) {
+                    return JSON.parse(ran.out).count;
+                }
+                await sleep(50);
+            }
+        };
+        assert.equal(await count(key), 2000);
+
+        const cloned = await json('tenant', 'clone', 'acme', 'acme-test');
+        assert.deepEqual([cloned.tenant, cloned.points], ['acme-test', 2000]);
+        assert.equal((await json('quota', 'get', 'acme-test')).limits.max_vectors, 2000, 'limits came along');
+        assert.equal(await count((await json('key', 'create', 'acme-test', '--name', 'app')).token), 2000);
+
+        await writeFile(file, 'no backup at all');
+        const bad = await orthant(['tenant', 'restore', 'globex', file, '--replace', '--yes']);
+        assert.equal(bad.code, 8, bad.err);
+        assert.equal(await count(key), 2000, 'as it was');
+        assert.equal((await orthant(['tenant', 'backup', 'nobody'])).code, 4);
+        assert.equal((await orthant(['tenant', 'backup'])).code, 2);
+        for (const name of ['globex', 'acme-test']) {
+            assert.equal((await orthant(['tenant', 'delete', name, '--yes', '--wait'])).code, 0);
+        }
     });
 
     test('deletes a tenant and waits until its data is gone', async () => {

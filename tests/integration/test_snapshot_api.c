@@ -15,7 +15,9 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "crypto/hash.h"
+#include "support/snapshot_forge.h"
 #include "support/test_node.h"
+#include "wire/grant.h"
 
 #define CREATE "{\"vectors\":{\"size\":4,\"distance\":\"Dot\"}}"
 
@@ -439,6 +441,200 @@ without_waiting_it_is_202_and_done_soon(void **state)
     test_node_stop(&node); /* waits for what is in the background */
 }
 
+/* --- a whole tenant --------------------------------------------------------------------------- */
+
+static void
+grant_text(const test_node *node, ort_grant_op op, const test_tenant *t, const test_tenant *from,
+           int64_t ttl_ms, char out[ORT_GRANT_TEXT_BYTES])
+{
+    const ort_grant grant = {.op = op,
+                             .hub_id = TEST_HUB,
+                             .node = {TEST_SELF},
+                             .tenant = t->id,
+                             .from = from != NULL ? from->id : (ort_tenant_id){0},
+                             .expires_ms = ort_wall_ms() + ttl_ms,
+                             .nonce = ort_id_random()};
+    ort_grant_format(&grant, &node->hub_key, out);
+}
+
+/* A request with a grant in the place of a key. */
+static test_answer
+granted(const test_node *node, const char *grant, const char *method, const char *target,
+        const void *body, size_t len)
+{
+    ort_buf out = {0};
+    const int fd = test_connect(node->port);
+    ort_buf_printf(&out,
+                   "%s %s HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+                   "Authorization: Bearer %s\r\nContent-Length: %zu\r\n\r\n",
+                   method, target, grant, len);
+    if (len > 0) {
+        ort_buf_put(&out, body, len);
+    }
+    test_send(fd, out.data, out.len);
+    const test_answer a = test_receive(fd, 30000);
+    close(fd);
+    ort_buf_fini(&out);
+    return a;
+}
+
+static test_answer
+move(const test_node *node, ort_grant_op op, const test_tenant *t, const test_tenant *from,
+     const char *target, const test_answer *file, int status)
+{
+    char grant[ORT_GRANT_TEXT_BYTES];
+    grant_text(node, op, t, from, 60000, grant);
+    const test_answer a =
+        granted(node, grant, op == ORT_GRANT_BACKUP ? "GET" : "POST", target,
+                file != NULL ? file->body : NULL, file != NULL ? file->body_len : 0);
+    if (a.status != status) {
+        fail_msg("%s: %d %s", target, a.status, a.body);
+    }
+    return a;
+}
+
+static void
+a_tenant_goes_into_one_file_and_comes_back_as_another(void **state)
+{
+    (void)state;
+    test_node node = {0};
+    test_tenant tenants[4] = {{.name = "a"},
+                              {.name = "b"},
+                              {.name = "c", .max_points = 20},
+                              {.name = "d", .regions = "[\"eu-central\"]"}};
+    test_node_start(&node, tenants, 4);
+    const char *a = tenants[0].keys[0].token, *b = tenants[1].keys[0].token;
+    const char *c = tenants[2].keys[0].token;
+    fill(&node, a, "docs", 1, 30);
+    fill(&node, a, "images", 1, 12);
+    free(test_call(node.port, a, 200, "POST", "/collections/aliases",
+                   "{\"actions\":[{\"create_alias\":{\"collection_name\":\"docs\",\"alias_name\":"
+                   "\"live\"}}]}"));
+    test_node_restart(&node); /* everything is closed: a backup opens what it needs */
+    test_answer file =
+        move(&node, ORT_GRANT_BACKUP, &tenants[0], NULL, "/tenant/backup", NULL, 200);
+    char field[100];
+    test_answer_field(&file, "x-orthant-points", field, sizeof field);
+    assert_string_equal(field, "42");
+    /* The file goes when it is sent, which may be a moment after we have it. */
+    for (int i = 0; i < 1000 && files_left(&node, &tenants[0]) > 0; i++) {
+        usleep(5000);
+    }
+    assert_int_equal(files_left(&node, &tenants[0]), 0);
+
+    test_answer said =
+        move(&node, ORT_GRANT_RESTORE, &tenants[1], NULL, "/tenant/restore", &file, 200);
+    assert_non_null(strstr(said.body, "\"collections\":2,\"points\":42"));
+    test_answer_fini(&said);
+    expect_count(&node, b, "live", 30);
+    expect_count(&node, b, "images", 12);
+    expect_count(&node, a, "docs", 30);
+
+    /* Not over what is there, unless it is said; and then all of it is replaced. */
+    fill(&node, b, "extra", 1, 5);
+    said = move(&node, ORT_GRANT_RESTORE, &tenants[1], NULL, "/tenant/restore", &file, 409);
+    test_answer_fini(&said);
+    expect_count(&node, b, "extra", 5);
+    said = move(&node, ORT_GRANT_RESTORE, &tenants[1], NULL, "/tenant/restore?replace=true", &file,
+                200);
+    test_answer_fini(&said);
+    free(test_call(node.port, b, 404, "GET", "/collections/extra", NULL));
+    expect_count(&node, b, "live", 30);
+    test_node_restart(&node);
+    expect_count(&node, b, "live", 30);
+    expect_count(&node, b, "images", 12);
+
+    /* It does not fit: nothing of it is there. A snapshot is no backup, nor the other way. */
+    said = move(&node, ORT_GRANT_RESTORE, &tenants[2], NULL, "/tenant/restore", &file, 507);
+    test_answer_fini(&said);
+    test_expect(node.port, c, 200, "\"collections\":[]", "GET", "/collections", NULL);
+    free(upload(&node, b, 400, "/collections/x/snapshots/upload", file.body, file.body_len));
+    char snapshot[160], checksum[ORT_HASH_TEXT_BYTES];
+    test_answer one = take(&node, a, "docs", snapshot, checksum);
+    said = move(&node, ORT_GRANT_RESTORE, &tenants[2], NULL, "/tenant/restore", &one, 400);
+    test_answer_fini(&said);
+    test_answer_fini(&one);
+
+    /* On the node itself. */
+    said = move(&node, ORT_GRANT_CLONE, &tenants[3], &tenants[0], "/tenant/clone", NULL, 200);
+    test_answer_fini(&said);
+    expect_count(&node, tenants[3].keys[0].token, "live", 30);
+
+    /* What was pinned stays in its regions: the same node, in another one. */
+    test_answer pinned =
+        move(&node, ORT_GRANT_BACKUP, &tenants[3], NULL, "/tenant/backup", NULL, 200);
+    said = move(&node, ORT_GRANT_RESTORE, &tenants[1], NULL, "/tenant/restore?replace=true",
+                &pinned, 200);
+    test_answer_fini(&said);
+    char *at = memmem(pinned.body, pinned.body_len, "ORTSNAP", 7);
+    assert_non_null(at);
+    forgery f;
+    ort_buf elsewhere = {0};
+    assert_true(forge_open(&f, pinned.body, pinned.body_len));
+    at = memmem(f.blocks[0].plain.data, f.blocks[0].plain.len, "eu-central", 10);
+    assert_non_null(at);
+    memcpy(at, "ap-central", 10);
+    forge_write(&f, &elsewhere);
+    const test_answer moved = {.body = elsewhere.data, .body_len = elsewhere.len};
+    said = move(&node, ORT_GRANT_RESTORE, &tenants[1], NULL, "/tenant/restore?replace=true", &moved,
+                421);
+    test_answer_fini(&said);
+    expect_count(&node, b, "live", 30);
+    ort_buf_fini(&elsewhere);
+    forge_fini(&f);
+    test_answer_fini(&pinned);
+    test_answer_fini(&file);
+    test_node_stop(&node);
+}
+
+static void
+a_grant_opens_one_call_once(void **state)
+{
+    (void)state;
+    test_node node = {0};
+    test_tenant tenants[2] = {{.name = "a"}, {.name = "b", .elsewhere = true}};
+    char grant[ORT_GRANT_TEXT_BYTES];
+    test_node_start(&node, tenants, 2);
+    const char *key = tenants[0].keys[0].token;
+    fill(&node, key, "docs", 1, 3);
+
+    grant_text(&node, ORT_GRANT_BACKUP, &tenants[0], NULL, 60000, grant);
+    free(test_call(node.port, NULL, 401, "GET", "/tenant/backup", NULL));
+    free(test_call(node.port, key, 401, "GET", "/tenant/backup", NULL));
+    free(test_call(node.port, grant, 401, "GET", "/collections", NULL));
+    test_answer a = granted(&node, grant, "POST", "/tenant/restore", "", 0); /* another op */
+    assert_int_equal(a.status, 401);
+    test_answer_fini(&a);
+    grant[30] = grant[30] == '0' ? '1' : '0';
+    a = granted(&node, grant, "GET", "/tenant/backup", NULL, 0);
+    assert_int_equal(a.status, 401);
+    test_answer_fini(&a);
+    grant_text(&node, ORT_GRANT_BACKUP, &tenants[0], NULL, 60000, grant);
+    for (int i = 0; i < 2; i++) {
+        a = granted(&node, grant, "GET", "/tenant/backup", NULL, 0);
+        assert_int_equal(a.status, i == 0 ? 200 : 401);
+        test_answer_fini(&a);
+    }
+    grant_text(&node, ORT_GRANT_BACKUP, &tenants[0], NULL, -1, grant);
+    a = granted(&node, grant, "GET", "/tenant/backup", NULL, 0);
+    assert_int_equal(a.status, 401);
+    test_answer_fini(&a);
+    ort_sign_key other = node.hub_key, mine = node.hub_key;
+    ort_sign_key_new(&other);
+    node.hub_key = other;
+    grant_text(&node, ORT_GRANT_BACKUP, &tenants[0], NULL, 60000, grant);
+    node.hub_key = mine;
+    a = granted(&node, grant, "GET", "/tenant/backup", NULL, 0);
+    assert_int_equal(a.status, 401);
+    test_answer_fini(&a);
+    /* A tenant of another node: not here, whatever the hub signed. */
+    grant_text(&node, ORT_GRANT_BACKUP, &tenants[1], NULL, 60000, grant);
+    a = granted(&node, grant, "GET", "/tenant/backup", NULL, 0);
+    assert_int_equal(a.status, 503);
+    test_answer_fini(&a);
+    test_node_stop(&node);
+}
+
 int
 main(void)
 {
@@ -450,6 +646,8 @@ main(void)
         cmocka_unit_test(scopes_and_globs_hold_for_snapshots),
         cmocka_unit_test(quotas_hold_for_restored_points),
         cmocka_unit_test(without_waiting_it_is_202_and_done_soon),
+        cmocka_unit_test(a_tenant_goes_into_one_file_and_comes_back_as_another),
+        cmocka_unit_test(a_grant_opens_one_call_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,6 +152,13 @@ get_forward(void *arg)
     return ((test_node *)arg)->forward;
 }
 
+static ort_err
+get_hub(void *arg, dp_agent_hub *out)
+{
+    *out = (dp_agent_hub){TEST_HUB, {TEST_SELF}, ((test_node *)arg)->hub_key.public};
+    return ORT_OK;
+}
+
 static void
 open_parts(test_node *node)
 {
@@ -171,6 +178,7 @@ open_parts(test_node *node)
         .tenants = node->tenants,
         .metrics = node->metrics,
         .forward = get_forward,
+        .hub = get_hub,
         .arg = node,
     };
     must(dp_api_new(&node->api, &api), NULL, "api");
@@ -211,6 +219,7 @@ test_node_start(test_node *node, test_tenant *tenants, size_t count)
     node->fd = open(node->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(node->fd >= 0);
     ort_random_bytes(node->pepper, sizeof node->pepper);
+    ort_sign_key_new(&node->hub_key);
     must(ort_metrics_new(&node->metrics), NULL, "metrics");
     must(ort_pool_new(&node->workers, "build", 1, 1024, &diag), &diag, "pool");
     must(dp_routes_new(&node->routes), NULL, "routes");

@@ -42,6 +42,7 @@ typedef struct {
     dp_api *api;
     ort_http_server *http;
     unsigned char pepper[ORT_PEPPER_BYTES];
+    ort_sign_key hub_key; /* signs grants for hub TEST_HUB and node TEST_SELF */
     uint64_t version;
     dp_forward *forward; /* the test's: set it before the first request that needs it */
     size_t body_bytes_max;
@@ -49,6 +50,7 @@ typedef struct {
 } test_node;
 
 #define TEST_SELF 0x1111u
+#define TEST_HUB 0x7777u
 #define TEST_OTHER 0x2222u
 
 /* Starts it on a free port of 127.0.0.1, in a new directory, in region eu-central. Ends the test
