@@ -237,6 +237,8 @@ start_storage(dp_node_process *node, ort_diag *diag)
         .memory_budget_bytes = memory / 10 * 7, /* the rest is for requests and the heap's slack */
         .open_max = node->config.limits.collections_open,
         .idle_close_ms = (uint64_t)node->config.limits.tenant_idle_s * 1000,
+        .scrub_bytes_per_s = node->config.scrub.bytes_per_s,
+        .scrub_round_ms = (uint64_t)node->config.scrub.round_hours * 3600 * 1000,
     };
     err = dp_tenants_open(&node->tenants, node->data_fd, &tenants, diag);
     if (err == ORT_OK) {

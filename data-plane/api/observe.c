@@ -163,6 +163,13 @@ collect_node(ort_metrics_out *out, void *user)
          "Rough memory of the open collections.", tenants.memory_bytes);
     emit(out, ORT_METRIC_GAUGE, "orthant_trash_entries", "Deleted directories not yet swept.",
          tenants.trash_left);
+    emit(out, ORT_METRIC_COUNTER, "orthant_scrub_bytes_total",
+         "Bytes of closed collections read and checked in the background.", tenants.scrub_bytes);
+    emit(out, ORT_METRIC_COUNTER, "orthant_scrub_rounds_total",
+         "Times that all of them had been checked.", tenants.scrub_rounds);
+    emit(out, ORT_METRIC_GAUGE, "orthant_scrub_damaged",
+         "Collections and catalogs found damaged in the last round: the log names them.",
+         tenants.scrub_damaged);
     for (size_t err = 0; err < sizeof gate.refused_total / sizeof gate.refused_total[0]; err++) {
         if (gate.refused_total[err] != 0) {
             const ort_label label = {"code", ort_err_code((ort_err)err)};

@@ -58,7 +58,7 @@ dp_tenant_unref(dp_tenant *t)
         dp_collection_close(t->entries[i]->collection);
         dp_entry__free(t->entries[i]);
     }
-    if (t->failed_ms != 0) {
+    if (t->all != NULL && t->failed_ms != 0) {
         t->all->failed_tenants--;
     }
     free(t->failure);

@@ -23,6 +23,8 @@ typedef struct {
     uint64_t memory_budget_bytes; /* of open collections; the idlest are closed over it; 0 = none */
     uint32_t open_max;            /* open collections; likewise */
     uint64_t idle_close_ms;       /* a collection unused for so long is closed; 0 = never */
+    uint64_t scrub_bytes_per_s;   /* closed collections are read and checked so fast; 0 = never */
+    uint64_t scrub_round_ms;      /* and again after so long */
 } dp_tenants_config;
 
 /* Takes the data directory (a lock file keeps a second process out) and starts the thread that
@@ -150,9 +152,10 @@ void dp_tenants_each_usage(dp_tenants *all, dp_usage_fn fn, void *ctx);
 typedef struct {
     uint32_t tenants_known, tenants_failed; /* in memory; of them, with a damaged catalog */
     uint32_t collections_open, collections_failed;
-    uint64_t memory_bytes; /* of open collections */
-    uint64_t trash_left;   /* entries */
-    uint64_t update_queue; /* writes waiting, all collections */
+    uint64_t memory_bytes;                             /* of open collections */
+    uint64_t trash_left;                               /* entries */
+    uint64_t update_queue;                             /* writes waiting, all collections */
+    uint64_t scrub_bytes, scrub_rounds, scrub_damaged; /* read; ended; of the last or this round */
 } dp_tenants_stats;
 void dp_tenants_get_stats(dp_tenants *all, dp_tenants_stats *out);
 

@@ -40,6 +40,7 @@ typedef struct dp_entry {
     bool changing;             /* its vectors change: dp_tenant_use() waits (vectors.c) */
     bool dropped;              /* out of the catalog, on t->dropped until its last use ends */
     _Atomic uint64_t used_ms;  /* when last */
+    uint32_t times_opened;     /* by this process; wraps */
 
     /* Of the last close. `clean`: the catalog on disk may tell them; false from the first write
      * after an open on (before_writes() in use.c) until it is closed again. */
@@ -119,6 +120,7 @@ struct dp_tenants {
     pthread_cond_t wake; /* of the janitor */
     pthread_t janitor;
     bool janitor_runs;
+    struct dp_scrub *scrub;          /* NULL: there is none */
     _Atomic uint32_t failed;         /* collections that could not be opened when last tried */
     _Atomic uint32_t failed_tenants; /* whose catalog could not be read */
 
@@ -229,6 +231,12 @@ ORT_NODISCARD ort_err dp_tenants__trash(dp_tenants *all, int from_fd, const char
 /* Keeps the list of what is open; the second is fine for an entry that is not in it. */
 void dp_tenants__note_open(dp_tenants *all, dp_entry *entry);
 void dp_tenants__note_closed(dp_tenants *all, dp_entry *entry);
+
+/* scrub.c: reads cold files at the rate of the configuration; NULL where that is 0. */
+typedef struct dp_scrub dp_scrub;
+ORT_NODISCARD ort_err dp_scrub__start(dp_scrub **out, dp_tenants *all, ort_diag *diag);
+void dp_scrub__stop(dp_scrub *scrub);
+void dp_scrub__stats(const dp_scrub *scrub, dp_tenants_stats *out);
 
 /* A path beneath tenants/: "<id>", "<id>/catalog.json", "<id>/collections/<id>" ... */
 #define DP_TENANT_PATH_BYTES 80

@@ -322,6 +322,9 @@ dp_tenants_open(dp_tenants **out, int data_dir, const dp_tenants_config *config,
         err = ort_thread_start(&all->janitor, "janitor", janitor_main, all, diag);
         all->janitor_runs = err == ORT_OK;
     }
+    if (err == ORT_OK) {
+        err = dp_scrub__start(&all->scrub, all, diag);
+    }
     if (err != ORT_OK) {
         dp_tenants_close(all);
         return err;
@@ -342,6 +345,7 @@ dp_tenants_close(dp_tenants *all)
         pthread_cond_wait(&all->wake, &all->lock);
     }
     pthread_mutex_unlock(&all->lock);
+    dp_scrub__stop(all->scrub);
     if (all->janitor_runs) {
         pthread_mutex_lock(&all->lock);
         all->closing = true;
@@ -469,6 +473,7 @@ dp_tenants_get_stats(dp_tenants *all, dp_tenants_stats *out)
                               .tenants_failed = all->failed_tenants,
                               .collections_failed = all->failed,
                               .trash_left = sweep(all, false)};
+    dp_scrub__stats(all->scrub, out);
     open_one *list = list_open(all, &count);
     out->collections_open = (uint32_t)count;
     for (size_t i = 0; i < count; i++) {

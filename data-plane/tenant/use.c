@@ -163,6 +163,7 @@ open_entry(dp_tenant *t, dp_entry *e, ort_diag *diag)
         dp_entry__uncharge(t, e);
         e->collection = c;
         e->state = DP_ENTRY_OPEN;
+        e->times_opened++;
         e->used_ms = ort_mono_ms();
         dp_tenants__note_open(t->all, e);
         if (e->schema != schema) { /* patched meanwhile */

@@ -117,6 +117,11 @@ static const ort_config_key keys[] = {
     NUMBER("limits.tenant_idle_s", limits.tenant_idle_s, "300", 1, 86400, "s",
            "A tenant's files are closed when it has been idle for this long."),
 
+    NUMBER64("scrub.bytes_per_s", scrub.bytes_per_s, "8388608", 0, UINT64_MAX, "bytes",
+             "Rate at which closed collections are read and checked for damage; 0: never."),
+    NUMBER("scrub.round_hours", scrub.round_hours, "168", 0, 87600, "hours",
+           "A round over all of them is not begun sooner after the one before."),
+
     NUMBER("index.build_threads", index.build_threads, "0", 0, 256, "threads",
            "Threads that build indexes; 0: all the CPUs; they give way to requests."),
 };

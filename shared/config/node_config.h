@@ -55,6 +55,11 @@ typedef struct {
         uint32_t tenant_idle_s;      /* an unused tenant's files are closed after this */
     } limits;
 
+    struct {                  /* scrub.* */
+        uint64_t bytes_per_s; /* of closed collections, read and checked; 0 = never */
+        uint32_t round_hours; /* how often all of them */
+    } scrub;
+
     struct {                    /* index.* */
         uint32_t build_threads; /* 0 = all the CPUs */
     } index;

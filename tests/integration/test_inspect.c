@@ -444,6 +444,41 @@ a_missing_directory_is_damage_not_an_empty_collection(void **state)
     teardown(&f);
 }
 
+/* Nobody asks for the damaged collection; it is heard of all the same, and nothing else is. */
+static void
+the_scrubber_finds_what_nobody_reads(void **state)
+{
+    fixture f;
+    char path[256];
+    ort_diag diag = {""};
+    dp_tenants_stats stats = {0};
+    const dp_tenants_config config = {.scrub_bytes_per_s = 64u << 20};
+    (void)state;
+    setup(&f);
+    file_of(&f, "collections/*/seg.*", path);
+    flip(path, size_of(path) - 200);
+    const int dir = open(f.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (unsigned run_number = 0; run_number < 2; run_number++) {
+        assert_int_equal(dp_tenants_open(&f.all, dir, &config, &diag), ORT_OK);
+        const uint64_t until = ort_mono_ms() + 20000;
+        do {
+            const struct timespec nap = {.tv_nsec = 20000000};
+            nanosleep(&nap, NULL);
+            dp_tenants_get_stats(f.all, &stats);
+        } while (stats.scrub_rounds < 2 && ort_mono_ms() < until);
+        assert_true(stats.scrub_rounds >= 2);
+        assert_int_equal(stats.scrub_damaged, run_number == 0);
+        assert_true(stats.scrub_bytes > 2 * 10000);
+        assert_int_equal(stats.collections_open, 0);
+        if (run_number == 0) {
+            assert_int_equal(inspect(&f, "repair", f.path).damaged, 0);
+        }
+        stop(&f);
+    }
+    close(dir);
+    teardown(&f);
+}
+
 static void
 dump_tells_what_stands_in_the_files(void **state)
 {
@@ -473,6 +508,7 @@ main(void)
         cmocka_unit_test(missing_files_are_made_anew),
         cmocka_unit_test(a_running_node_serves_what_was_repaired),
         cmocka_unit_test(a_missing_directory_is_damage_not_an_empty_collection),
+        cmocka_unit_test(the_scrubber_finds_what_nobody_reads),
         cmocka_unit_test(dump_tells_what_stands_in_the_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
