@@ -14,7 +14,7 @@
  *       36     4  error        float; see dp_coder_error()
  *       40     8  seed         ROTATED: of the rotation, else 0
  *       48        floats       INT8: 2, lower and upper clip; BINARY, ROTATED: dim, the centre;
- *                              PRODUCT: dim * 256, see coder_product.c
+ *                              PRODUCT: 256 a component, see coder_product.c
  *
  * What vouches for the bytes as a whole (checksum, length) is the file's. */
 #include "index/coder.h"
@@ -35,18 +35,20 @@ static const unsigned char magic[8] = {'O', 'R', 'T', 'C', 'O', 'D', 'E', 1};
 
 static const dp_coder_ops *const kinds[DP_CODE_COUNT] = {
     [DP_CODE_INT8] = &dp_coder__int8,
+    [DP_CODE_PRODUCT] = &dp_coder__product,
     [DP_CODE_BINARY] = &dp_coder__bits,
     [DP_CODE_ROTATED] = &dp_coder__bits,
 };
 
-size_t
-dp_coder__float_count(dp_code kind, uint32_t dim)
+/* How many floats the model of a kind has. */
+static size_t
+float_count(dp_code kind, uint32_t ratio, uint32_t dim)
 {
     switch (kind) {
     case DP_CODE_INT8:
         return 2;
     case DP_CODE_PRODUCT:
-        return (size_t)dim * 256;
+        return ((size_t)dim + ratio - 1) / ratio * ratio * 256; /* is_sound() saw the ratio */
     default:
         return dim;
     }
@@ -126,7 +128,7 @@ coder_new(dp_coder **out, dp_code kind, dp_code_options options, dp_metric metri
     if (!is_sound(kind, &options)) {
         return ort_fail(diag, ORT_EINVAL, "an option of the codes is out of its range");
     }
-    count = dp_coder__float_count(kind, dim);
+    count = float_count(kind, options.ratio, dim);
     coder = calloc(1, sizeof *coder);
     if (coder == NULL) {
         return ort_fail(diag, ORT_ENOMEM, "no memory for a coder");
@@ -257,8 +259,7 @@ dp_coder_open(dp_coder **out, const void *model, size_t bytes, dp_metric metric,
     *out = NULL;
     if (bytes < HEAD_BYTES || memcmp(head, magic, sizeof magic) != 0 || get_u32(head + 12) != dim ||
         get_u32(head + 16) != (uint32_t)metric || get_u32(head + 8) < DP_CODE_INT8 ||
-        get_u32(head + 8) >= DP_CODE_COUNT ||
-        bytes != HEAD_BYTES + dp_coder__float_count((dp_code)get_u32(head + 8), dim) * 4) {
+        get_u32(head + 8) >= DP_CODE_COUNT) {
         return ort_fail(diag, ORT_ECORRUPT, "the model of the codes is damaged");
     }
     o = (dp_code_options){.quantile = get_f32(head + 20),
@@ -269,6 +270,10 @@ dp_coder_open(dp_coder **out, const void *model, size_t bytes, dp_metric metric,
     if (err != ORT_OK) {
         return err == ORT_EINVAL ? ort_fail(diag, ORT_ECORRUPT, "the model of the codes is damaged")
                                  : err;
+    }
+    if (bytes != coder->model_bytes) {
+        dp_coder_free(coder);
+        return ort_fail(diag, ORT_ECORRUPT, "the model of the codes is damaged");
     }
     memcpy(coder->model, head, bytes);
     coder->error = get_f32(head + 36);

@@ -39,9 +39,7 @@ struct dp_coder {
 
 extern const dp_coder_ops dp_coder__bits; /* BINARY, ROTATED */
 extern const dp_coder_ops dp_coder__int8;
-
-/* How many floats the model of a kind has. */
-size_t dp_coder__float_count(dp_code kind, uint32_t dim);
+extern const dp_coder_ops dp_coder__product;
 
 /* The mean of coder's encoding errors over the sample. */
 float dp_coder__sample_error(const dp_coder *coder, const dp_coder_sample *sample, ort_diag *diag,

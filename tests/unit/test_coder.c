@@ -159,6 +159,70 @@ loops_over_floats_agree(void **state)
 }
 
 /* What is not a number, or too large, must become some code and no undefined conversion. */
+/* Parts of one to many components, tables of every length. */
+static void
+product_loops_agree(void **state)
+{
+    const dp_coder_kernels *plain = dp_coder_kernels_of_isa(DP_ISA_SCALAR);
+    static const size_t subs[] = {1, 2, 3, 4, 8, 16};
+    static float centroids[16 * 256];
+    static float halves[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+        const dp_coder_kernels *wide = dp_coder_kernels_of_isa(isas[i]);
+
+        for (size_t s = 0; wide != NULL && s < sizeof subs / sizeof subs[0]; s++) {
+            for (size_t j = 0; j < subs[s] * 256; j++) {
+                centroids[j] = (float)(int)(next() % 64) / 8; /* sums are exact, ties happen */
+            }
+            for (size_t c = 0; c < 256; c++) {
+                halves[c] = 0;
+                for (size_t j = 0; j < subs[s]; j++) {
+                    halves[c] += centroids[j * 256 + c] * centroids[j * 256 + c] / 2;
+                }
+            }
+            for (int round = 0; round < 50; round++) {
+                float x[16];
+                float want[256];
+                float got[256];
+
+                for (size_t j = 0; j < subs[s]; j++) {
+                    x[j] = (float)(int)(next() % 64) / 8;
+                }
+                assert_int_equal(plain->nearest(x, subs[s], centroids, halves),
+                                 wide->nearest(x, subs[s], centroids, halves));
+                for (int euclid = 0; euclid < 2; euclid++) {
+                    plain->table(x, subs[s], centroids, euclid != 0, want);
+                    wide->table(x, subs[s], centroids, euclid != 0, got);
+                    assert_memory_equal(want, got, sizeof want);
+                }
+            }
+        }
+        for (size_t parts = 1; wide != NULL && parts < 70; parts++) {
+            float *tables = aligned(parts * 256 * 4);
+            unsigned char *row = malloc(parts);
+            const unsigned char *rows[3] = {row, row, row};
+            dp_code_query query = {.codes = (int8_t *)tables, .bytes = parts, .base = 3};
+            float want[3];
+            float got[3];
+
+            assert_non_null(row);
+            for (size_t j = 0; j < parts * 256; j++) {
+                tables[j] = (float)(int)(next() % 1024);
+            }
+            for (size_t j = 0; j < parts; j++) {
+                row[j] = (unsigned char)next();
+            }
+            plain->measure_product(&query, rows, 3, want);
+            wide->measure_product(&query, rows, 3, got);
+            assert_memory_equal(want, got, sizeof want);
+            free(row);
+            free(tables);
+        }
+    }
+}
+
 static void
 hostile_floats_become_some_code(void **state)
 {
@@ -242,6 +306,8 @@ static const variant variants[] = {
     {DP_CODE_ROTATED, {.bits = 4}, 0.065},    {DP_CODE_ROTATED, {.bits = 5}, 0.035},
     {DP_CODE_ROTATED, {.bits = 6}, 0.02},     {DP_CODE_ROTATED, {.bits = 7}, 0.012},
     {DP_CODE_ROTATED, {.bits = 8}, 0.01},     {DP_CODE_ROTATED, {.bits = 4, .query_bits = 4}, 0.12},
+    {DP_CODE_PRODUCT, {.ratio = 1}, 0.1},     {DP_CODE_PRODUCT, {.ratio = 4}, 0.5},
+    {DP_CODE_PRODUCT, {.ratio = 16}, 1},
 };
 #define VARIANTS (sizeof variants / sizeof variants[0])
 
@@ -491,6 +557,8 @@ options_out_of_range_are_refused(void **state)
         {DP_CODE_INT8, {.quantile = 0.4F, .bits = 0}, 0},
         {DP_CODE_INT8, {.quantile = 1.1F, .bits = 0}, 0},
         {DP_CODE_INT8, {.quantile = 0.9F, .bits = 0}, 0}, /* and no sample */
+        {DP_CODE_PRODUCT, {.ratio = 3}, 0},
+        {DP_CODE_PRODUCT, {.ratio = 4}, 0}, /* no sample */
         {DP_CODE_BINARY, {.bits = 3}, 0},
         {DP_CODE_ROTATED, {.bits = 9}, 0},
         {DP_CODE_ROTATED, {.query_bits = 2}, 0},
@@ -515,6 +583,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(measures_of_bits_agree),
         cmocka_unit_test(loops_over_floats_agree),
+        cmocka_unit_test(product_loops_agree),
         cmocka_unit_test(hostile_floats_become_some_code),
         cmocka_unit_test(codes_tell_distances),
         cmocka_unit_test(any_dimension_is_coded),

@@ -199,6 +199,7 @@ codes_survive_a_file(void **state)
     } asked[] = {{DP_CODE_ROTATED, {.bits = 4}},
                  {DP_CODE_BINARY, {.bits = 2}},
                  {DP_CODE_INT8, {.quantile = 0.98F, .bits = 0}},
+                 {DP_CODE_PRODUCT, {.ratio = 8}},
                  {DP_CODE_AUTO, {.bits = 0}}};
     char path[] = "/tmp/ort-codes-XXXXXX";
     int dir;
