@@ -164,7 +164,11 @@ dp_collection_query(dp_collection *c, const dp_query *queries, size_t count, boo
     if (count == 0 || count > ORT_BATCH_QUERIES_MAX) {
         return ort_fail(diag, ORT_EVALIDATE, "searches: must have 1 to %u", ORT_BATCH_QUERIES_MAX);
     }
-    return dp_query__answer(c->shards[0], queries, count, want_payload, fn, ctx, diag);
+    const ort_err err = dp_query__answer(c->shards[0], queries, count, want_payload, fn, ctx, diag);
+    if (dp_shard__pages_went_bad(c->shards[0])) {
+        dp_shard__schedule(c->shards[0]); /* a graph may have to be made anew */
+    }
+    return err;
 }
 
 ort_err

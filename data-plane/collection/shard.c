@@ -216,6 +216,7 @@ dp_shard__open(dp_shard **out, int data_dir, int index_dir, const dp_collection_
     s->quota = quota;
     s->workers = env->workers;
     s->build_threads = env->build_threads > 0 ? env->build_threads : 1;
+    atomic_init(&s->bad_pages, ort_watch_bad_pages());
     s->building.busy = env->busy;
     s->building.arg = env->arg;
     atomic_init(&s->building.throttle, DP_BUILD_THROTTLE);

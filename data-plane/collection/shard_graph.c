@@ -113,10 +113,25 @@ build_at_once(dp_shard *s, uint32_t column)
     return err == ORT_OK;
 }
 
+/* Its file is left where it is: the next save replaces it. */
+static void
+drop_graph(dp_shard *s, uint32_t column)
+{
+    dp_hnsw *graph = s->derived[column].graph;
+    ORT_LOG_WARN(&log_, "graph.unreadable",
+                 "tenant=%016" PRIx64 " collection=%016" PRIx64 " column=%u", s->tenant.v,
+                 s->collection.v, column);
+    set_graph(s, column, NULL, 0); /* waits for searches */
+    dp_hnsw_free(graph);
+}
+
 void
 dp_shard__tend_graph(dp_shard *s, uint32_t column)
 {
     dp_derived *d = &s->derived[column];
+    if (d->graph != NULL && dp_hnsw_is_bad(d->graph)) {
+        drop_graph(s, column);
+    }
     if (d->graph == NULL) {
         pthread_rwlock_rdlock(&s->view);
         const bool wanted = dp_shard__wants_graph(s, column);

@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 
 #include "base/id.h"
+#include "base/mapped.h"
 #include "collection/collection.h"
 #include "collection/op_internal.h"
 #include "collection/sparse_internal.h"
@@ -106,7 +107,8 @@ typedef struct {
     _Atomic(uint64_t) graph_retry_ns;      /* likewise an insert */
     atomic_bool stop;                      /* closing */
     uint32_t build_threads;
-    dp_hnsw_progress building; /* of graphs: cancelled when closing; `busy` is the node's word */
+    _Atomic(uint64_t) bad_pages; /* of the process, when maintenance last looked at the graphs */
+    dp_hnsw_progress building;   /* of graphs: cancelled when closing; `busy` is the node's word */
 } dp_shard;
 
 /* --- shard.c */
@@ -180,6 +182,13 @@ void dp_shard__tend_graph(dp_shard *s, uint32_t column);   /* makes, builds a sl
 void dp_shard__save_graphs(dp_shard *s);
 
 /* --- shard_upkeep.c */
+
+/* Whether pages of any mapped file became unreadable since: perhaps of a graph of this shard. */
+static inline bool
+dp_shard__pages_went_bad(dp_shard *s)
+{
+    return ort_watch_bad_pages() != atomic_load_explicit(&s->bad_pages, memory_order_relaxed);
+}
 
 #define DP_BUILD_THROTTLE 75u /* of a hundred: what a build leaves to requests that wait */
 #define DP_RETRY_NS (UINT64_C(10) * 1000000000u) /* after a failure */

@@ -348,6 +348,7 @@ static void
 round_of_work(dp_shard *s)
 {
     pthread_mutex_lock(&s->maintaining);
+    atomic_store(&s->bad_pages, ort_watch_bad_pages());
     dp_shard__adopt_graphs(s, &s->building);
     tell_dead(s);
     if (!atomic_load(&s->stop)) {

@@ -187,8 +187,13 @@ ORT_NODISCARD ort_err dp_hnsw_verify(dp_hnsw *graph, dp_hnsw_progress *progress,
 
 /* Copies into memory what is mapped and is not meant to stay on disk, beside searches, inserts and
  * deletes. Walks are faster afterwards (huge pages), and nothing a disk does can touch them.
- * ORT_EBUSY, cancelled, and ORT_ENOMEM: part of it stays mapped; call again or do not. */
+ * ORT_EBUSY, cancelled, and ORT_ENOMEM: part of it stays mapped; call again or do not. ORT_EIO: see
+ * dp_hnsw_is_bad(). */
 ORT_NODISCARD ort_err dp_hnsw_settle(dp_hnsw *graph, dp_hnsw_progress *progress);
+
+/* Whether a page of a mapped file could not be read since: searches scan exactly from then on,
+ * saves fail. The graph is to be made anew. From the thread that changes the graph. */
+bool dp_hnsw_is_bad(const dp_hnsw *graph);
 
 /* Open and verify. */
 ORT_NODISCARD ort_err dp_hnsw_load(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config,

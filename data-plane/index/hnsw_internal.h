@@ -224,6 +224,9 @@ dp_hnsw__write(const dp_hnsw *graph, uint32_t slot, uint32_t level, const uint32
     }
 }
 
+/* dp_hnsw_is_bad() for who goes over this set (or NULL) in a scratch. */
+bool dp_hnsw__is_bad(const dp_hnsw *graph, const dp_code_set *set);
+
 /* The level drawn for a slot: P(level >= l) = m^-l. */
 uint32_t dp_hnsw__level(const dp_hnsw *graph, uint32_t slot);
 

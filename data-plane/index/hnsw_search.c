@@ -622,6 +622,9 @@ dp_hnsw_search(dp_hnsw *graph, const float *query, dp_hnsw_query ask, const dp_s
     } else {
         err = search(graph, s, query, ask, ef, filter, hits, n_out);
     }
+    if (err == ORT_OK && dp_hnsw__is_bad(graph, s->set)) {
+        err = scan(graph, query, ask.k, filter, hits, n_out); /* who knows what the walk missed */
+    }
     dp_scratch_give(s);
     return err;
 }

@@ -153,6 +153,9 @@ save_to(dp_hnsw *graph, int fd, const dp_hnsw_stamp *stamp, ort_diag *diag)
     if (err == ORT_OK) {
         err = write_graph(fd, graph, stamp, &h, diag);
     }
+    if (err == ORT_OK && dp_hnsw_is_bad(graph)) {
+        err = ort_fail(diag, ORT_EIO, "pages of the graph's file could not be read");
+    }
     if (err == ORT_OK) {
         remap_links(graph, fd, &h, &old);
     }

@@ -461,6 +461,19 @@ dp_hnsw_verify(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag)
 /* --- into memory --------------------------------------------------------------------------------
  */
 
+bool
+dp_hnsw__is_bad(const dp_hnsw *graph, const dp_code_set *set)
+{
+    return ort_watch_bad_pages() != 0 &&
+           (dp_slab_is_bad(&graph->links) || (set != NULL && dp_slab_is_bad(&set->rows)));
+}
+
+bool
+dp_hnsw_is_bad(const dp_hnsw *graph)
+{
+    return dp_hnsw__is_bad(graph, dp_hnsw__set(graph));
+}
+
 /* Searches go on, in the mapping or in the copy; who writes waits for one chunk at most. */
 static ort_err
 settle(dp_hnsw *graph, dp_slab *slab, unsigned chunk)
@@ -473,6 +486,9 @@ settle(dp_hnsw *graph, dp_slab *slab, unsigned chunk)
     pthread_rwlock_wrlock(&graph->gate);
     used = atomic_load_explicit(&graph->slot_used, memory_order_relaxed);
     err = dp_slab_copy(slab, &fresh, chunk, used);
+    if (err == ORT_OK && dp_hnsw_is_bad(graph)) {
+        err = ORT_EIO; /* zeros in the place of a page must not pass for what was there */
+    }
     if (err == ORT_OK) {
         dp_slab_exchange(slab, &fresh, chunk);
     }

@@ -120,6 +120,8 @@ dp_slab_fini(dp_slab *slab)
         void *at = chunk_at(slab, c);
 
         if (at != NULL && dp_slab_is_mapped(slab, c)) {
+            ort_watch_end(atomic_load_explicit(&slab->watches[c], memory_order_relaxed));
+            atomic_store_explicit(&slab->watches[c], NULL, memory_order_relaxed);
             munmap(at, chunk_bytes(slab, c));
         } else if (at != NULL) {
             chunk_free(at, chunk_bytes(slab, c));
@@ -159,16 +161,23 @@ map_chunk(dp_slab *slab, int fd, uint64_t offset, uint32_t count, unsigned chunk
     void *at = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                     -1, 0);
 
+    ort_watch *watch = NULL;
+    ort_err err = ORT_OK;
+
     if (at == MAP_FAILED) {
         return ort_fail(diag, ORT_ENOMEM, "no room to map a graph");
     }
     if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
              (off_t)(offset + bias(slab, chunk))) == MAP_FAILED) {
-        ort_err err = ort_fail_errno(diag, ORT_EIO, "map a graph");
-
+        err = ort_fail_errno(diag, ORT_EIO, "map a graph");
+    } else {
+        err = ort_watch_begin(&watch, at, bytes, true, diag);
+    }
+    if (err != ORT_OK) {
         munmap(at, room);
         return err;
     }
+    atomic_store_explicit(&slab->watches[chunk], watch, memory_order_relaxed);
     atomic_fetch_or_explicit(&slab->mapped, UINT32_C(1) << chunk, memory_order_relaxed);
     publish(slab, chunk, at);
     return ORT_OK;
@@ -191,6 +200,20 @@ dp_slab_map(dp_slab *slab, int fd, uint64_t offset, uint32_t count, ort_diag *di
         dp_slab_fini(slab);
     }
     return err;
+}
+
+bool
+dp_slab_is_bad(const dp_slab *slab)
+{
+    for (unsigned c = 0; c < DP_SLAB_CHUNKS; c++) {
+        const ort_watch *watch =
+            atomic_load_explicit((_Atomic(ort_watch *) *)&slab->watches[c], memory_order_relaxed);
+
+        if (watch != NULL && ort_watch_is_bad(watch)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void
@@ -218,6 +241,12 @@ dp_slab_exchange(dp_slab *slab, dp_slab *fresh, unsigned chunk)
     atomic_store_explicit(&fresh->biased[chunk], base, memory_order_relaxed);
     atomic_fetch_xor_explicit(&slab->mapped, had ^ gets, memory_order_relaxed);
     atomic_fetch_xor_explicit(&fresh->mapped, had ^ gets, memory_order_relaxed);
+    atomic_store_explicit(
+        &fresh->watches[chunk],
+        atomic_exchange_explicit(&slab->watches[chunk],
+                                 atomic_load_explicit(&fresh->watches[chunk], memory_order_relaxed),
+                                 memory_order_relaxed),
+        memory_order_relaxed);
 }
 
 ort_err

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/err.h"
+#include "base/mapped.h"
 
 /* Chunk 0 holds the first 2^DP_SLAB_FIRST_BITS elements, every later one as many as all before it:
  * small graphs stay small, large ones have few chunks, large enough for huge pages. */
@@ -20,6 +20,7 @@ typedef struct {
     _Atomic(uintptr_t) biased[DP_SLAB_CHUNKS];
     size_t stride_bytes;
     _Atomic(uint32_t) mapped; /* bit c: chunk c is a private mapping of a file */
+    _Atomic(ort_watch *) watches[DP_SLAB_CHUNKS]; /* of mapped chunks */
 } dp_slab;
 static_assert(DP_SLAB_CHUNKS <= 32, "a bit a chunk");
 
@@ -40,6 +41,9 @@ ORT_NODISCARD ort_err dp_slab_reserve(dp_slab *slab, uint32_t index);
  *               the slab is empty after any of them */
 ORT_NODISCARD ort_err dp_slab_map(dp_slab *slab, int fd, uint64_t offset, uint32_t count,
                                   ort_diag *diag);
+
+/* Whether a page of a mapped chunk could not be read; it is zeros then. Not beside an exchange. */
+bool dp_slab_is_bad(const dp_slab *slab);
 
 /* How the system shall treat the mapped chunks: MADV_RANDOM, MADV_SEQUENTIAL and so on. */
 void dp_slab_advise(const dp_slab *slab, int advice);

@@ -373,6 +373,48 @@ links_that_rot_in_use_are_harmless(void **state)
     temp_remove(path, dir);
 }
 
+/* A file cut short, or a sector that cannot be read: not the end of the process, but the end of the
+ * graph, which answers by an exact scan until it is made anew. */
+static void
+pages_that_cannot_be_read_cost_no_answer(void **state)
+{
+    const dp_hnsw_config on_disk = {.metric = DP_METRIC_EUCLID, .links_on_disk = true};
+    char path[64];
+    int dir = temp_dir(path);
+    dp_hnsw_stamp read = {.owner = {7, 9}};
+    dp_hnsw *mapped = NULL;
+    double recall = 0;
+    fixture f;
+    int fd;
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_AUTO, N);
+    assert_int_equal(dp_hnsw_save(f.graph, dir, "graph", &stamp, NULL), ORT_OK);
+    assert_int_equal(dp_hnsw_load(&mapped, &f.rows.view, &on_disk, dir, "graph", &read, NULL),
+                     ORT_OK);
+    assert_false(dp_hnsw_is_bad(mapped));
+    fd = openat(dir, "graph", O_RDWR);
+    assert_int_equal(ftruncate(fd, 4096), 0);
+    for (size_t q = 0; q < QUERIES; q++) {
+        dp_hit hits[K];
+        size_t n = 0;
+
+        assert_int_equal(
+            dp_hnsw_search(mapped, queries + q * DIM, (dp_hnsw_query){.k = K}, NULL, hits, &n),
+            ORT_OK);
+        recall +=
+            test_recall(&f.rows.view, DP_METRIC_EUCLID, queries + q * DIM, NULL, N, hits, n, K);
+    }
+    assert_true(recall == QUERIES);
+    assert_true(dp_hnsw_is_bad(mapped));
+    assert_int_equal(dp_hnsw_settle(mapped, NULL), ORT_EIO);
+    assert_int_equal(dp_hnsw_save(mapped, dir, "graph", &stamp, NULL), ORT_EIO);
+    close(fd);
+    dp_hnsw_free(mapped);
+    unmake(&f);
+    temp_remove(path, dir);
+}
+
 /* tests/formats/hnsw-V.graph: 200 slots of 4 components, every seventh of the first 70 deleted.
  * Files that are out there must open for ever. */
 static void
@@ -516,6 +558,7 @@ main(void)
         cmocka_unit_test(a_file_of_another_graph_is_refused),
         cmocka_unit_test(links_on_disk_answer_as_in_memory),
         cmocka_unit_test(links_that_rot_in_use_are_harmless),
+        cmocka_unit_test(pages_that_cannot_be_read_cost_no_answer),
         cmocka_unit_test(files_of_every_version_open),
         cmocka_unit_test(a_newer_version_is_told_from_damage),
         cmocka_unit_test(a_killed_save_leaves_a_whole_file),
