@@ -503,9 +503,9 @@ find_sparse(search *q)
         filter.allowed = allowed->set;
     }
     const uint64_t idf = q->schema->idf ? dp_points_live_count(q->s->points) : 0;
-    const ort_err err =
-        dp_sparse__search(q->s->derived[q->column].sparse, &q->vector, idf,
-                          dp_points_slot_end(q->s->points), &filter, q->k, q->hits, &q->count);
+    const ort_err err = dp_sparse__search(q->s->derived[q->column].sparse, &q->vector, idf,
+                                          dp_points_slot_end(q->s->points), &filter, q->k, q->hits,
+                                          &q->count, NULL);
     dp_allowed__unref(allowed);
     return err != ORT_OK ? err : m.err;
 }

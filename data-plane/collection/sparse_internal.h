@@ -26,10 +26,11 @@ void dp_sparse__remove(dp_sparse *sparse, const dp_slot_set *live, const void *s
 
 /* The k best by dot product with the query (sorted indices) among slots that pass, as hits whose
  * distance is -score. Only points that share an index with the query are answers.
- * idf_points: 0, or the number of live points, to weigh the query by inverse document frequency. */
+ * idf_points: 0, or the number of live points, to weigh the query by inverse document frequency.
+ * *read_out: entries read, for measuring; may be NULL. */
 ort_err dp_sparse__search(const dp_sparse *sparse, const dp_vector *query, uint64_t idf_points,
                           uint32_t slot_end, const dp_slot_filter *filter, uint32_t k, dp_hit *hits,
-                          size_t *n_out);
+                          size_t *n_out, uint64_t *read_out);
 
 uint64_t dp_sparse__bytes(const dp_sparse *sparse);
 #endif /* DP_SPARSE_INTERNAL_H */
