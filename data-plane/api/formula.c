@@ -161,6 +161,14 @@ score_of(const evaluation *e, const dp_formula_node *n)
     return ort_json_f64(n->otherwise, &v) == ORT_OK ? v : 0;
 }
 
+static bool
+holds(const evaluation *e, const dp_formula_node *n)
+{
+    dp_filter_point point = e->point->filter_point;
+    point.texts = n->texts;
+    return dp_filter_match(n->filter, &point);
+}
+
 /* --- operators ---------------------------------------------------------------------------------
  */
 
@@ -305,7 +313,7 @@ evaluate(evaluation *e, uint32_t node, double *out)
     case DP_F_GEO:
         return distance_of(e, n, out);
     case DP_F_CONDITION:
-        *out = dp_filter_match(n->filter, &e->point->filter_point) ? 1 : 0;
+        *out = holds(e, n) ? 1 : 0;
         return ORT_OK;
     case DP_F_MULT:
         return product(e, n, out);

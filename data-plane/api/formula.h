@@ -23,6 +23,10 @@ typedef struct dp_formula dp_formula;
 ORT_NODISCARD ort_err dp_formula_parse(dp_formula **out, ort_json v, ort_diag *diag);
 void dp_formula_free(dp_formula *formula);
 
+/* Settles what its conditions on texts mean, by the declared fields (NULL: none); before the first
+ * score. ORT_EVALIDATE, ORT_ENOMEM: see dp_filter_bind(). */
+ORT_NODISCARD ort_err dp_formula_bind(dp_formula *formula, dp_fields *fields, ort_diag *diag);
+
 /* Whether it looks at payloads at all: in variables, keys or conditions. */
 bool dp_formula_wants_payload(const dp_formula *formula);
 

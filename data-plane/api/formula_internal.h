@@ -37,6 +37,7 @@ typedef struct {
     char *key;  /* the path's text */
     dp_path *path;
     dp_filter *filter;
+    dp_filter_texts *texts; /* of filter, once bound */
     ort_json otherwise; /* the default of the key; NONE: there is none */
 } dp_formula_node;
 

@@ -431,11 +431,25 @@ dp_formula_free(dp_formula *formula)
     }
     for (uint32_t i = 0; i < formula->count; i++) {
         dp_path_free(formula->nodes[i].path);
+        dp_filter_texts_free(formula->nodes[i].texts);
         dp_filter_free(formula->nodes[i].filter);
         free(formula->nodes[i].key);
     }
     free(formula->nodes);
     free(formula);
+}
+
+ort_err
+dp_formula_bind(dp_formula *formula, dp_fields *fields, ort_diag *diag)
+{
+    ort_err err = ORT_OK;
+    for (uint32_t i = 0; err == ORT_OK && i < formula->count; i++) {
+        dp_formula_node *n = &formula->nodes[i];
+        if (n->filter != NULL && n->texts == NULL) {
+            err = dp_filter_bind(n->filter, fields, &n->texts, diag);
+        }
+    }
+    return err;
 }
 
 bool

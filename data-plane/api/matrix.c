@@ -99,8 +99,7 @@ take_sample(matrix *m, ort_json filter)
     ort_err err = m->points != NULL ? make_filter(m, filter, name, &with_vector) : ORT_ENOMEM;
     if (err == ORT_OK) {
         const dp_query query = {.kind = DP_QUERY_SAMPLE, .filter = with_vector, .limit = m->sample};
-        err = dp_collection_query(m->call->collection, &query, 1, false, take_sampled, m,
-                                  &m->call->diag);
+        err = dp_call_query(m->call, &query, 1, false, take_sampled, m);
     }
     dp_filter_free(with_vector);
     if (err == ORT_OK && m->count > 1) {

@@ -124,7 +124,10 @@ dp_plan__run_formula(dp_call *call, const dp_plan__step *s, const dp_found_list 
                      dp_found_list *out)
 {
     scoring g = {.call = call, .step = s, .out = out};
-    ort_err err = gather(&g, lists);
+    dp_schema *schema = dp_collection_schema(call->collection);
+    ort_err err = dp_formula_bind(s->formula, dp_schema_fields(schema), &call->diag);
+    dp_schema_unref(schema);
+    err = err == ORT_OK ? gather(&g, lists) : err;
     if (err == ORT_OK && g.count > 0) {
         err = dp_collection_retrieve(call->collection, g.ids, g.count,
                                      dp_formula_wants_payload(s->formula), score_point, &g,

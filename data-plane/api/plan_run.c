@@ -92,7 +92,7 @@ dp_plan__ask_collection(dp_call *call, const dp_plan *plan, const dp_plan__scope
         q.limit = dp_plan__bounded(want);
         q.offset = 0;
         q.exact = q.exact || among != NULL; /* a known handful: no graph can help */
-        err = dp_collection_query(call->collection, &q, 1, false, collect_found, out, &call->diag);
+        err = dp_call_query(call, &q, 1, false, collect_found, out);
     }
     dp_filter_free(filter);
     return err;
@@ -356,9 +356,8 @@ ask_ordered(dp_call *call, const dp_plan *plan, const dp_found_list *among)
     ort_err err = make_filter(call, plan, &root, among, &filter);
     if (err == ORT_OK) {
         q.filter = filter;
-        err = dp_collection_query(call->collection, &q, 1,
-                                  dp_payload_selector_wants(&at->ask.show.payload), write_ordered,
-                                  &list, &call->diag);
+        err = dp_call_query(call, &q, 1, dp_payload_selector_wants(&at->ask.show.payload),
+                            write_ordered, &list);
     }
     dp_filter_free(filter);
     return err;

@@ -391,12 +391,21 @@ take_vectors(example_list list, dp_vector *out, uint32_t *count)
     }
 }
 
+/* An example and its rating; equal ones stay in the request's order. */
+typedef struct {
+    float score;
+    uint32_t at;
+} rating;
+
 static int
 by_score(const void *a, const void *b)
 {
-    const dp_plan__input *const *x = a;
-    const dp_plan__input *const *y = b;
-    return (*x)->score > (*y)->score ? -1 : (*x)->score < (*y)->score;
+    const rating *x = a;
+    const rating *y = b;
+    if (x->score != y->score) {
+        return x->score > y->score ? -1 : 1;
+    }
+    return x->at < y->at ? -1 : x->at > y->at;
 }
 
 #define FEEDBACK_PAIRS_MAX 3u
@@ -408,21 +417,21 @@ make_pairs(const dp_plan__step *s, dp_examples *ex, dp_vector *vectors, float *w
 {
     const uint32_t n = s->positive_count;
     const uint32_t pairs = n / 2 < FEEDBACK_PAIRS_MAX ? n / 2 : FEEDBACK_PAIRS_MAX;
-    const dp_plan__input **rated = calloc((size_t)n + 1, sizeof *rated);
+    rating *rated = calloc((size_t)n + 1, sizeof *rated);
     if (rated == NULL) {
         return ORT_ENOMEM;
     }
     for (uint32_t i = 0; i < n; i++) {
-        rated[i] = &s->inputs[1 + i];
+        rated[i] = (rating){s->inputs[1 + i].score, 1 + i};
     }
     if (n > 0) {
         qsort(rated, n, sizeof *rated, by_score);
     }
     for (uint32_t i = 0; i < pairs; i++) {
-        const dp_plan__input *good = rated[i], *bad = rated[n - 1 - i];
-        vectors[i] = good->vector;
-        vectors[pairs + i] = bad->vector;
-        weights[i] = powf(good->score - bad->score, s->b) * s->c;
+        const rating good = rated[i], bad = rated[n - 1 - i];
+        vectors[i] = s->inputs[good.at].vector;
+        vectors[pairs + i] = s->inputs[bad.at].vector;
+        weights[i] = powf(good.score - bad.score, s->b) * s->c;
     }
     free(rated);
     ex->positive_count = pairs;

@@ -179,9 +179,8 @@ scroll_ordered(dp_call *call, ort_json by, const dp_filter *filter, uint64_t lim
     if (err == ORT_OK) {
         const dp_query query = {
             .kind = DP_QUERY_ORDER, .order = &order.order, .filter = filter, .limit = limit};
-        err = dp_collection_query(call->collection, &query, 1,
-                                  dp_payload_selector_wants(&list->show->payload), write_record,
-                                  list, &call->diag);
+        err = dp_call_query(call, &query, 1, dp_payload_selector_wants(&list->show->payload),
+                            write_record, list);
     }
     dp_api__order_fini(&order);
     return err;

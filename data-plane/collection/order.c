@@ -187,6 +187,98 @@ dp_order__find(dp_reader *reader, const dp_order *order, const uint32_t *slots, 
     return ORT_OK;
 }
 
+/* --- from the index -----------------------------------------------------------------------------
+ */
+
+/* A value of the index; false for one that is none of this order. */
+static bool
+take_value(const dp_order *order, const dp_payload_value *v, dp_order_value *out)
+{
+    *out = (dp_order_value){.kind = order->kind, .real = v->number, .integer = v->integer};
+    return order->kind != DP_ORDER_UUID ||
+           ort_point_id_parse(v->text, v->len, false, &out->uuid, NULL) == ORT_OK;
+}
+
+/* Where the walk may begin; NULL: at its end. What is not exact there is decided by keep(). */
+static const dp_payload_value *
+start_of(const dp_order *order, dp_payload_value *room)
+{
+    const dp_order_value *from = &order->from;
+    if (!order->has_from || order->kind == DP_ORDER_UUID || from->kind != order->kind) {
+        return NULL;
+    }
+    *room = (dp_payload_value){.kind = order->kind == DP_ORDER_INTEGER    ? DP_FIELD_INTEGER
+                                       : order->kind == DP_ORDER_DATETIME ? DP_FIELD_DATETIME
+                                                                          : DP_FIELD_FLOAT,
+                               .integer = from->integer,
+                               .number = from->real};
+    return room;
+}
+
+static ort_err
+take_walked(gathering *g, dp_reader *reader, dp_payload_walk *walk, const uint64_t *allowed)
+{
+    dp_order_value last = {0};
+    dp_payload_value value;
+    uint32_t slot;
+    size_t taken = 0;
+    ort_err err;
+    while ((err = dp_payload_walk_next(walk, &value, &slot)) == ORT_OK) {
+        dp_order_value v;
+        if (!dp_points_is_live(reader->points, slot) ||
+            (allowed != NULL && (allowed[slot / 64] >> (slot % 64) & 1) == 0) ||
+            !take_value(g->order, &value, &v)) {
+            continue;
+        }
+        /* Equal values come by slot, and are wanted by id: the last group is taken whole. */
+        if (taken >= g->k && compare_values(&v, &last) != 0) {
+            return ORT_OK;
+        }
+        const size_t before = g->count;
+        g->at = (dp_ordered){.id = dp_points_id(reader, slot), .slot = slot};
+        g->from = g->count;
+        if (!keep(g, &v)) {
+            return ORT_ENOMEM;
+        }
+        taken += g->count > before;
+        last = v;
+        if (g->count >= 2 * g->k + 64) {
+            cut(g);
+        }
+    }
+    return err == ORT_ENOTFOUND ? ORT_OK : err;
+}
+
+ort_err
+dp_order__walk(dp_reader *reader, const dp_payload_index *index, const dp_order *order,
+               const uint64_t *allowed, size_t k, dp_ordered **out, size_t *n_out, ort_diag *diag)
+{
+    gathering g = {.order = order, .k = k};
+    dp_payload_value room;
+    dp_payload_walk *walk;
+    *out = NULL;
+    *n_out = 0;
+    if (k == 0) {
+        return ORT_OK;
+    }
+    ort_err err = dp_payload_walk_new(&walk, index, order->descending, start_of(order, &room));
+    if (err == ORT_OK) {
+        err = take_walked(&g, reader, walk, allowed);
+        dp_payload_walk_free(walk);
+    }
+    if (err != ORT_OK) {
+        free(g.list);
+        return ort_fail(diag, err, "out of memory");
+    }
+    cut(&g);
+    *out = g.list;
+    *n_out = g.count;
+    return ORT_OK;
+}
+
+/* --- at random ----------------------------------------------------------------------------------
+ */
+
 void
 dp_order__shuffle(uint32_t *slots, size_t count, size_t k)
 {

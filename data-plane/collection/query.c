@@ -761,22 +761,56 @@ show_list(const search *q, dp_viewer *viewer, size_t index)
                           q->diag);
 }
 
-/* By a payload field. */
+/* The whole index of the field that is ordered by, or NULL. */
+static const dp_payload_index *
+index_of(dp_shard *s, const dp_path *path)
+{
+    const dp_declared_field *field = dp_fields_find(s->payload->fields, path);
+    return field != NULL ? dp_payload__find(s, field->name, field->name_len) : NULL;
+}
+
+/* The first k values, out of those of the slots that pass: a few payloads are read, more are looked
+ * up in the index. */
+static ort_err
+find_ordered(const search *q, dp_matcher *m, size_t k, dp_ordered **list, size_t *n)
+{
+    const dp_order *order = q->ask->order;
+    const dp_payload_index *index = index_of(q->s, order->path);
+    uint32_t *slots;
+    size_t count;
+    *list = NULL;
+    *n = 0;
+    if (index != NULL && dp_filter_is_empty(m->filter)) {
+        return dp_order__walk(q->reader, index, order, NULL, k, list, n, q->diag);
+    }
+    ort_err err = candidates(q->s, m, &slots, &count);
+    if (err == ORT_OK && (index == NULL || count <= FEW_MATCHES)) {
+        err = dp_order__find(q->reader, order, slots, count, k, list, n, q->diag);
+    } else if (err == ORT_OK) {
+        uint64_t *bits = calloc((size_t)dp_points_slot_end(q->s->points) / 64 + 1, sizeof *bits);
+        for (size_t i = 0; bits != NULL && i < count; i++) {
+            bits[slots[i] / 64] |= UINT64_C(1) << (slots[i] % 64);
+        }
+        err = bits == NULL ? no_memory(q->diag)
+                           : dp_order__walk(q->reader, index, order, bits, k, list, n, q->diag);
+        free(bits);
+    }
+    free(slots);
+    return err;
+}
+
+/* By a payload field. A point may be there for each of its values, so the number of points is no
+ * bound. */
 static ort_err
 show_ordered(const search *q, dp_viewer *viewer, size_t index)
 {
     dp_matcher m = matcher_of_points(q);
-    uint32_t *slots;
-    size_t count, n = 0;
-    dp_ordered *list = NULL;
-    ort_err err = candidates(q->s, &m, &slots, &count);
-    if (err == ORT_OK) { /* a point may be there for each of its values */
-        const uint64_t most = ORT_TOP_K_MAX;
-        const uint64_t k =
-            q->ask->limit >= most || q->ask->offset >= most ? most : q->ask->limit + q->ask->offset;
-        err = dp_order__find(q->reader, q->ask->order, slots, count, (size_t)(k < most ? k : most),
-                             &list, &n, q->diag);
-    }
+    dp_ordered *list;
+    size_t n;
+    const uint64_t most = ORT_TOP_K_MAX;
+    const uint64_t k =
+        q->ask->limit >= most || q->ask->offset >= most ? most : q->ask->limit + q->ask->offset;
+    ort_err err = find_ordered(q, &m, (size_t)(k < most ? k : most), &list, &n);
     for (uint64_t i = q->ask->offset; err == ORT_OK && i < n && i - q->ask->offset < q->ask->limit;
          i++) {
         viewer->order = &list[i].value;
@@ -784,7 +818,6 @@ show_ordered(const search *q, dp_viewer *viewer, size_t index)
     }
     viewer->order = NULL;
     free(list);
-    free(slots);
     return err;
 }
 

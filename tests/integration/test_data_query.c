@@ -308,6 +308,15 @@ formulas_score_what_was_prefetched(void **state)
        "{\"prefetch\":{\"query\":[1,0]},\"query\":{\"formula\":\"$score\"},\"score_threshold\":0.5,"
        "\"limit\":1,\"offset\":1}",
        "{\"points\":[{\"id\":3,\"version\":1,\"score\":0.5}]}");
+    /* A text index settles what a match of text means, here as in filters. */
+    ok("POST", C "/points/payload?wait=true",
+       "{\"payload\":{\"w\":\"quick brown fox\"},\"points\":[1]}", "completed");
+    ok(QUERY, FORMULA("{\"key\":\"w\",\"match\":{\"text\":\"fox quick\"}}"),
+       "{\"id\":1,\"version\":2,\"score\":0.0}");
+    ok("PUT", C "/index?wait=true", "{\"field_name\":\"w\",\"field_schema\":\"text\"}",
+       "completed");
+    ok(QUERY, FORMULA("{\"key\":\"w\",\"match\":{\"text\":\"fox quick\"}}"),
+       "{\"id\":1,\"version\":2,\"score\":1.0}");
     ok(QUERY, FORMULA("{\"has_vector\":\"e\"}"), "{\"id\":4,\"version\":1,\"score\":0.0}]");
 }
 
