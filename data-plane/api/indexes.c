@@ -69,8 +69,9 @@ dp_api__index_delete(dp_call *call)
     return err == ORT_OK ? write_result(call, wait) : err;
 }
 
-/* How many points carry a field is counted by looking at each of them; where that would be more
- * work than this call is worth, the number of all points stands there, as the bound that it is. */
+/* How many points carry a field is what its index says. While that is being built each point is
+ * looked at; where that would be more work than this call is worth, the number of all points stands
+ * there, as the bound that it is. */
 #define COUNTED_VALUES_MAX 50000u
 
 static uint64_t
@@ -81,6 +82,9 @@ count_field(dp_call *call, const char *field, size_t len, uint64_t points, uint3
     dp_filter *filter = NULL;
     uint64_t count = points;
 
+    if (dp_collection_field_points(call->collection, field, len, &count)) {
+        return count;
+    }
     if (points * fields > COUNTED_VALUES_MAX) {
         return points;
     }

@@ -194,6 +194,19 @@ dp_collection_count(dp_collection *c, const dp_filter *filter, uint64_t *out, or
     return dp_query__count(c->shards[0], filter, out, diag);
 }
 
+ort_err
+dp_collection_facet(dp_collection *c, const char *field, size_t len, const dp_filter *filter,
+                    dp_facet_fn fn, void *ctx, ort_diag *diag)
+{
+    return dp_query__facet(c->shards[0], field, len, filter, fn, ctx, diag);
+}
+
+bool
+dp_collection_field_points(dp_collection *c, const char *field, size_t len, uint64_t *out)
+{
+    return dp_query__field_points(c->shards[0], field, len, out);
+}
+
 static void
 count_vectors(dp_shard *s, dp_collection_info *out)
 {

@@ -8,6 +8,7 @@
 #include "collection/query.h"
 #include "collection/quota.h"
 #include "collection/schema.h"
+#include "filter/payload_index.h"
 
 /* Opaque. From dp_collection_open() to dp_collection_close().
  * Threads: any number in every call but close. Lock order: order of writes, then shard, then
@@ -130,6 +131,20 @@ ORT_NODISCARD ort_err dp_collection_scroll(dp_collection *c, const dp_filter *fi
 
 ORT_NODISCARD ort_err dp_collection_count(dp_collection *c, const dp_filter *filter, uint64_t *out,
                                           ort_diag *diag);
+
+/* Counts, for each value of a declared field, the matching points that have it, out of the field's
+ * index: values in order, each once. fn runs while the collection is locked for reading, as
+ * dp_point_fn does.
+ *
+ * ORT_ENOTFOUND  the index is not there, or not whole yet (it is asked for): look at the payloads
+ */
+typedef ort_err (*dp_facet_fn)(void *ctx, const dp_payload_value *value, uint64_t count);
+ORT_NODISCARD ort_err dp_collection_facet(dp_collection *c, const char *field, size_t len,
+                                          const dp_filter *filter, dp_facet_fn fn, void *ctx,
+                                          ort_diag *diag);
+
+/* How many points have a value in that field; false where dp_collection_facet() would not know. */
+bool dp_collection_field_points(dp_collection *c, const char *field, size_t len, uint64_t *out);
 
 typedef struct {
     bool green;               /* no background work is due */

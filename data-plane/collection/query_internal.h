@@ -19,4 +19,9 @@ ort_err dp_query__scroll(dp_shard *s, const dp_filter *filter, const ort_point_i
                          uint64_t limit, bool want_payload, dp_point_fn fn, void *ctx, bool *more,
                          ort_point_id *next, ort_diag *diag);
 ort_err dp_query__count(dp_shard *s, const dp_filter *filter, uint64_t *out, ort_diag *diag);
+
+/* --- facet.c: see dp_collection_facet() and dp_collection_field_points() */
+ort_err dp_query__facet(dp_shard *s, const char *field, size_t len, const dp_filter *filter,
+                        dp_facet_fn fn, void *ctx, ort_diag *diag);
+bool dp_query__field_points(dp_shard *s, const char *field, size_t len, uint64_t *out);
 #endif /* DP_QUERY_INTERNAL_H */

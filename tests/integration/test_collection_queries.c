@@ -459,6 +459,55 @@ ask_for_sample(run *r)
     dp_filter_free(filter);
 }
 
+typedef struct {
+    uint64_t counts[64]; /* of value i - 20 */
+    int64_t last;
+    bool any;
+} facet_answer;
+
+static ort_err
+take_facet(void *ctx, const dp_payload_value *value, uint64_t count)
+{
+    facet_answer *a = ctx;
+    assert_true(!a->any || value->integer > a->last);
+    assert_in_range(value->integer + 20, 0, 63);
+    assert_true(count > 0);
+    a->any = true;
+    a->last = value->integer;
+    a->counts[value->integer + 20] = count;
+    return ORT_OK;
+}
+
+/* The index counts what the model counts. */
+static void
+ask_for_facet(run *r)
+{
+    facet_answer have = {.any = false};
+    uint64_t want[64] = {0}, points = 0, told = 0;
+    const int tag = (int)below(r, 3);
+    char text[64];
+    snprintf(text, sizeof text, "{\"must\":{\"key\":\"tag\",\"match\":{\"value\":%d}}}", tag);
+    dp_filter *filter = make_filter(text);
+    assert_int_equal(dp_collection_facet(r->f.c, "n", 1, filter, take_facet, &have, NULL), ORT_OK);
+    for (uint32_t i = 0; i < POINTS; i++) {
+        const model_point *p = &r->points[i];
+        points += p->here && p->n_count > 0;
+        for (int v = -20; v < 20 && p->here && p->tag == tag; v++) {
+            bool has = false;
+            for (uint32_t k = 0; k < p->n_count; k++) {
+                has = has || p->n[k] == v;
+            }
+            want[v + 20] += has;
+        }
+    }
+    assert_memory_equal(have.counts, want, sizeof want);
+    assert_true(dp_collection_field_points(r->f.c, "n", 1, &told));
+    assert_int_equal(told, points);
+    assert_int_equal(dp_collection_facet(r->f.c, "nowhere", 7, filter, take_facet, &have, NULL),
+                     ORT_ENOTFOUND);
+    dp_filter_free(filter);
+}
+
 static void
 declare(run *r, const char *field, const char *kind)
 {
@@ -514,6 +563,7 @@ answers_are_those_of_the_model(void **state)
         assert_int_equal(dp_collection_wait_indexed(r->f.c, ort_mono_ns() + UINT64_C(60000000000)),
                          ORT_OK);
         ask_all(r, 30);
+        ask_for_facet(r);
         if (round % 2 == 1) {
             fixture_reopen(&r->f);
         }

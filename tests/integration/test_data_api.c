@@ -264,6 +264,16 @@ facets_count_values(void **state)
     ok("POST", "/collections/c/facet",
        "{\"key\":\"g\",\"filter\":{\"must\":[{\"has_id\":[2,4]}]},\"exact\":true}",
        "[{\"value\":\"b\",\"count\":1},{\"value\":\"c\",\"count\":1}]");
+    /* One value however it was written, and nothing of another type. */
+    ok("PUT", "/collections/c/index?wait=true", "{\"field_name\":\"u\",\"field_schema\":\"uuid\"}",
+       "completed");
+    ok("POST", "/collections/c/points/payload?wait=true",
+       "{\"payload\":{\"u\":\"550E8400E29B41D4A716446655440000\"},\"points\":[1]}", "completed");
+    ok("POST", "/collections/c/points/payload?wait=true",
+       "{\"payload\":{\"u\":[\"550e8400-e29b-41d4-a716-446655440000\",\"none\",7]},\"points\":[2]}",
+       "completed");
+    ok("POST", "/collections/c/facet", "{\"key\":\"u\"}",
+       "{\"hits\":[{\"value\":\"550e8400-e29b-41d4-a716-446655440000\",\"count\":2}]}");
 }
 
 /* A tree of prefetches is bounded in width and depth, whatever it says. */
