@@ -268,13 +268,16 @@ dp_collection_memory(dp_collection *c)
         dp_shard *s = c->shards[i];
         dp_points_stats stats;
         dp_points_get_stats(s->points, &stats);
-        bytes += sizeof *s + stats.memory_bytes + stats.mapped_bytes;
+        uint64_t on_disk = 0; /* rows that nobody expects to find in memory */
+        bytes += sizeof *s + stats.memory_bytes;
         pthread_rwlock_rdlock(&s->view);
         for (uint32_t j = 0; j < s->derived_count; j++) {
             const dp_derived *d = &s->derived[j];
             bytes += d->graph != NULL ? dp_hnsw_bytes(d->graph) : 0;
             bytes += d->sparse != NULL ? dp_sparse__bytes(d->sparse) : 0;
+            on_disk += d->rows.on_disk ? d->live_count * d->rows.stride_bytes : 0;
         }
+        bytes += stats.mapped_bytes > on_disk ? stats.mapped_bytes - on_disk : 0;
         bytes += dp_payload__bytes(s->payload);
         pthread_rwlock_unlock(&s->view);
     }

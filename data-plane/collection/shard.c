@@ -93,6 +93,7 @@ make_derived(dp_shard *s, ort_diag *diag)
         d->rows.stride_bytes = rows.stride_bytes;
         d->rows.dim = v->size;
         d->rows.elem = v->elem;
+        d->rows.on_disk = v->on_disk;
         d->has_rows = true;
     }
     return ORT_OK;

@@ -344,6 +344,7 @@ dp_hnsw__measure_rows(const dp_hnsw *graph, dp_scratch *scratch, const float *ve
         for (size_t j = 0; j < part; j++) {
             scratch->rows[j] = dp_rows_peek(graph->rows, candidates[i + j].slot);
         }
+        dp_rows_fetch(graph->rows, scratch->rows, part);
         graph->distance->many(vector, (const void *const *)scratch->rows, part, graph->rows->dim,
                               scratch->distances);
         for (size_t j = 0; j < part; j++) {

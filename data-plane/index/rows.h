@@ -2,6 +2,7 @@
 #ifndef DP_ROWS_H
 #define DP_ROWS_H
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "index/distance.h"
@@ -22,7 +23,12 @@ typedef struct {
     uint32_t stride_bytes;      /* from one row to the next, >= dim * dp_elem_bytes(elem) */
     uint32_t dim;               /* components, 1 .. ORT_DIM_MAX */
     dp_elem elem;
+    bool on_disk; /* mapped, and not meant to stay in memory: see dp_rows_fetch() */
 } dp_rows;
+
+/* Before n rows are read one after the other: where they are on disk, asks the system for all that
+ * are not in memory, without waiting. Only a hint. */
+void dp_rows_fetch(const dp_rows *rows, const unsigned char *const *at, size_t n);
 
 /* Makes chunk number `index` visible to readers. */
 static inline void
