@@ -163,6 +163,15 @@ collect_node(ort_metrics_out *out, void *user)
          "Rough memory of the open collections.", tenants.memory_bytes);
     emit(out, ORT_METRIC_GAUGE, "orthant_trash_entries", "Deleted directories not yet swept.",
          tenants.trash_left);
+    emit(out, ORT_METRIC_GAUGE, "orthant_snapshot_jobs",
+         "Snapshots, backups and restores that run now.", tenants.snapshot_jobs);
+    emit(out, ORT_METRIC_COUNTER, "orthant_snapshots_total",
+         "Snapshots of collections and backups of tenants made.", tenants.snapshots);
+    emit(out, ORT_METRIC_COUNTER, "orthant_restores_total",
+         "Collections and tenants restored from such a file.", tenants.restores);
+    emit(out, ORT_METRIC_COUNTER, "orthant_snapshot_failures_total",
+         "Snapshots, backups and restores that were begun and failed, or were refused.",
+         tenants.snapshot_failures);
     emit(out, ORT_METRIC_COUNTER, "orthant_scrub_bytes_total",
          "Bytes of closed collections read and checked in the background.", tenants.scrub_bytes);
     emit(out, ORT_METRIC_COUNTER, "orthant_scrub_rounds_total",

@@ -480,6 +480,7 @@ run(restoring *r, int fd, const char *region, dp_snapshot_totals *out, ort_diag 
     }
     undo(r);
     dp_tenant__job_end(r->t);
+    (*(err == ORT_OK ? &r->t->all->restores : &r->t->all->snapshot_failures))++;
     if (err == ORT_OK) {
         ORT_LOG_INFO(&log_, "tenant.restored",
                      "tenant=%016" PRIx64 " collections=%" PRIu64 " points=%" PRIu64

@@ -517,6 +517,7 @@ dp_tenant_snapshot_create(dp_tenant *t, const char *name, size_t len, const dp_s
     if (err == ORT_OK) {
         err = create(t, name, len, pin, out, diag);
         dp_tenant__job_end(t);
+        (*(err == ORT_OK ? &t->all->snapshots : &t->all->snapshot_failures))++;
     }
     return err;
 }
@@ -760,6 +761,7 @@ dp_tenant_backup(dp_tenant *t, const dp_snapshot_pin *pin, dp_tenant_file **out,
     }
     err = backup(t, pin, out, totals, diag);
     dp_tenant__job_end(t);
+    (*(err == ORT_OK ? &t->all->snapshots : &t->all->snapshot_failures))++;
     if (err != ORT_OK) {
         dp_tenant_file_free(*out);
         *out = NULL;

@@ -155,6 +155,8 @@ typedef struct {
     uint64_t memory_bytes;                             /* of open collections */
     uint64_t trash_left;                               /* entries */
     uint64_t update_queue;                             /* writes waiting, all collections */
+    uint32_t snapshot_jobs;                            /* running: snapshots, backups, restores */
+    uint64_t snapshots, restores, snapshot_failures;   /* since start; backups count as snapshots */
     uint64_t scrub_bytes, scrub_rounds, scrub_damaged; /* read; ended; of the last or this round */
 } dp_tenants_stats;
 void dp_tenants_get_stats(dp_tenants *all, dp_tenants_stats *out);

@@ -126,6 +126,7 @@ struct dp_tenants {
 
     atomic_bool disk_low;
     atomic_uint snapshot_jobs;
+    _Atomic uint64_t snapshots, restores, snapshot_failures;
     uint32_t background; /* threads of dp_tenants_background(); lock, wake */
 
     /* What is open: upkeep looks at these, however many tenants there are. */

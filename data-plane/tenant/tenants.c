@@ -472,6 +472,10 @@ dp_tenants_get_stats(dp_tenants *all, dp_tenants_stats *out)
     *out = (dp_tenants_stats){.tenants_known = known,
                               .tenants_failed = all->failed_tenants,
                               .collections_failed = all->failed,
+                              .snapshot_jobs = all->snapshot_jobs,
+                              .snapshots = all->snapshots,
+                              .restores = all->restores,
+                              .snapshot_failures = all->snapshot_failures,
                               .trash_left = sweep(all, false)};
     dp_scrub__stats(all->scrub, out);
     open_one *list = list_open(all, &count);
