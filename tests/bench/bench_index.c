@@ -4,9 +4,10 @@
  *                               NAME.query.gt.ivecs, else true neighbours are searched exactly
  *                               (default ../shared/data, notes-384)
  *   --metric l2|cos             default: l2 for bvecs, cos for fvecs
- *   --variant codes|rows|all    walk over codes, over rows (`none`), or both (default); or a list
- *                               of these and of kinds of codes: int8, int8-Q (quantile 0.Q),
- *                               product-R (R components a byte), binary-B, rotated-B (B bits)
+ *   --variant LIST              of codes (chosen by the graph), rows (none), int8, int8-Q (quantile
+ *                               0.Q), product-R (R components a byte), binary-B, rotated-B (B
+ *                               bits); or all: codes,rows,int8,product-4,binary-1,rotated-4
+ *                               (default)
  *   --elem f32|f16|u8           how rows are stored (default: as the file has them)
  *   --m 16 --ef-construct 200   as the peers' runs have it
  *   --efs 10,20,...             the ladder of ef
@@ -424,12 +425,14 @@ make_peer(bench *b, contender *c)
     return true;
 }
 
+#define EVERY_VARIANT "codes,rows,int8,product-4,binary-1,rotated-4"
+
 static void
 run(bench *b)
 {
     contender all[BENCH_CONTENDERS_MAX];
     size_t count = 0;
-    const char *left = strcmp(b->opt->variant, "all") == 0 ? "codes,rows" : b->opt->variant;
+    const char *left = strcmp(b->opt->variant, "all") == 0 ? EVERY_VARIANT : b->opt->variant;
 
     while (*left != '\0' && count + 1 < BENCH_CONTENDERS_MAX) {
         char variant[32];
