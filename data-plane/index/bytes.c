@@ -58,19 +58,32 @@ dp_bytes_query_set(dp_code_query *query, const float *x, size_t dim)
     return true;
 }
 
-void
-dp_bytes_query_from_row(dp_code_query *query, const unsigned char *row, size_t padded)
+/* In one pass: while linking, a row becomes a query for every candidate. */
+int32_t
+dp_bytes_move__scalar(int8_t *codes, const unsigned char *row, size_t n)
 {
     int32_t norm2 = 0;
 
-    for (size_t i = 0; i < padded; i++) {
+    for (size_t i = 0; i < n; i++) {
         norm2 += (int32_t)row[i] * row[i];
-        query->codes[i] = (int8_t)(row[i] ^ 0x80);
+        codes[i] = (int8_t)(row[i] ^ 0x80);
     }
+    return norm2;
+}
+
+void
+dp_bytes_query_from_row(dp_code_query *query, const unsigned char *row, size_t padded)
+{
     query->bytes = padded;
-    query->norm2 = norm2;
     query->exact = true;
     query->measure = dp_bytes_euclid_best();
+#if defined(__x86_64__)
+    if (query->measure == dp_bytes_euclid__vnni) {
+        query->norm2 = dp_bytes_move__vnni(query->codes, row, padded);
+        return;
+    }
+#endif
+    query->norm2 = dp_bytes_move__scalar(query->codes, row, padded);
 }
 
 DP_BYTES_KERNEL(scalar)

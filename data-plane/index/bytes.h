@@ -39,4 +39,8 @@ DP_BYTES_KERNEL(sse);
 DP_BYTES_KERNEL(avx2);
 DP_BYTES_KERNEL(vnni);
 DP_BYTES_KERNEL(neon);
+
+/* row ^ 0x80 -> codes; returns the sum of squares of row. */
+int32_t dp_bytes_move__scalar(int8_t *codes, const unsigned char *row, size_t n);
+int32_t dp_bytes_move__vnni(int8_t *codes, const unsigned char *row, size_t n);
 #endif /* DP_BYTES_H */

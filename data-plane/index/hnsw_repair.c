@@ -9,6 +9,7 @@
 
 /* A list of the lowest level and the lists of all it names. */
 #define OFFER_MAX (DP_HNSW_M_MAX * 2)
+#define OFFER_ENOUGH 96u
 #define RECONNECT_ROUNDS 4
 #define RECONNECT_PART 8 /* after a build, once this part of the nodes is new */
 
@@ -26,7 +27,8 @@ typedef struct {
     size_t offered; /* in s->ids: live neighbours of the dead ones, each once */
 } relinking;
 
-/* Reads the list; dead behind dead are followed too, while there is room. */
+/* Reads the list. Dead behind dead are followed only while hardly anything is offered: where one in
+ * twenty is dead a dead node names another one, and on and on. */
 static void
 gather(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level, relinking *r)
 {
@@ -48,7 +50,7 @@ gather(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level, relin
         }
     }
     queued = n;
-    for (size_t i = 0; i < queued; i++) {
+    for (size_t i = 0; i < queued && (i < n || r->offered < OFFER_ENOUGH); i++) {
         uint32_t list[OFFER_MAX];
         uint32_t count;
 

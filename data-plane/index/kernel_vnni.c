@@ -183,6 +183,24 @@ DP_BYTES_KERNEL(vnni)
         _mm_mask_storeu_ps(out + i, (__mmask8)((1U << (n - i)) - 1), bytes_four(query, last));
     }
 }
+/* sum b^2 = sum b (b - 128) + 128 sum b. */
+int32_t
+dp_bytes_move__vnni(int8_t *codes, const unsigned char *row, size_t n)
+{
+    __m512i sum = _mm512_setzero_si512();
+
+    for (size_t i = 0; i < n; i += 64) {
+        __mmask64 mask = n - i >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << (n - i)) - 1;
+        __m512i b = _mm512_maskz_loadu_epi8(mask, row + i);
+        __m512i moved = _mm512_xor_si512(b, _mm512_set1_epi8((char)0x80));
+
+        _mm512_mask_storeu_epi8(codes + i, mask, moved);
+        sum = _mm512_dpbusd_epi32(sum, b, moved);
+        sum = _mm512_dpbusd_epi32(sum, b, _mm512_set1_epi8(64));
+        sum = _mm512_dpbusd_epi32(sum, b, _mm512_set1_epi8(64));
+    }
+    return _mm512_reduce_add_epi32(sum);
+}
 #else
 typedef int dp_kernel_vnni_unused; /* a translation unit may not be empty */
 #endif
