@@ -27,9 +27,9 @@ typedef struct {
     dp_field_kind kind; /* of the index: which type of value counts */
     uint64_t limit;
 
-    ort_map *by_value; /* while payloads are read: text or number → hit */
+    ort_map *by_value; /* what is added up value by value: text or number → hit */
     uint64_t point;
-    hit *hits; /* while the index is asked: the best so far, at most twice the limit */
+    hit *hits; /* what the index has added up: the best so far, at most twice the limit */
     size_t hit_count, hit_cap;
     ort_err err;
 } counting;
@@ -105,6 +105,36 @@ read_value(const counting *c, ort_json v, hit *out, char room[ORT_POINT_ID_TEXT_
     return text != NULL;
 }
 
+/* The count of a value, made when it is new; NULL: c->err says why not. */
+static hit *
+hit_of(counting *c, const hit *value)
+{
+    const void *key = value->text != NULL ? (const void *)value->text : &value->integer;
+    const size_t key_len = value->text != NULL ? value->len : sizeof value->integer;
+    hit *h = ort_map_get(c->by_value, key, key_len);
+    if (h != NULL) {
+        return h;
+    }
+    if (ort_map_count(c->by_value) >= VALUES_MAX) {
+        c->err = ort_fail(&c->call->diag, ORT_EBADREQ,
+                          "the field has more than %u different values", VALUES_MAX);
+        return NULL;
+    }
+    h = calloc(1, sizeof *h);
+    if (h != NULL) {
+        *h = *value;
+        h->text = value->text != NULL ? strndup(value->text, value->len) : NULL;
+    }
+    if (h == NULL || (value->text != NULL && h->text == NULL) ||
+        ort_map_set(c->by_value, key, key_len, h, NULL) != ORT_OK) {
+        free(h != NULL ? h->text : NULL);
+        free(h);
+        c->err = ORT_ENOMEM;
+        return NULL;
+    }
+    return h;
+}
+
 static bool
 count_value(counting *c, ort_json v)
 {
@@ -113,33 +143,12 @@ count_value(counting *c, ort_json v)
     if (!read_value(c, v, &value, room)) {
         return true;
     }
-    const void *key = value.text != NULL ? (const void *)value.text : &value.integer;
-    const size_t key_len = value.text != NULL ? value.len : sizeof value.integer;
-    hit *h = ort_map_get(c->by_value, key, key_len);
-    if (h == NULL) {
-        if (ort_map_count(c->by_value) >= VALUES_MAX) {
-            c->err = ort_fail(&c->call->diag, ORT_EBADREQ,
-                              "the field has more than %u different values", VALUES_MAX);
-            return false;
-        }
-        h = calloc(1, sizeof *h);
-        if (h != NULL) {
-            *h = value;
-            h->text = value.text != NULL ? strndup(value.text, value.len) : NULL;
-        }
-        if (h == NULL || (value.text != NULL && h->text == NULL) ||
-            ort_map_set(c->by_value, key, key_len, h, NULL) != ORT_OK) {
-            free(h != NULL ? h->text : NULL);
-            free(h);
-            c->err = ORT_ENOMEM;
-            return false;
-        }
-    }
-    if (h->last != c->point) {
+    hit *h = hit_of(c, &value);
+    if (h != NULL && h->last != c->point) {
         h->last = c->point;
         h->count++;
     }
-    return true;
+    return h != NULL;
 }
 
 static bool
@@ -184,7 +193,7 @@ count_payloads(counting *c, const dp_filter *filter)
 {
     ort_point_id from = {0}, next = {0};
     bool begun = false, more = true;
-    ort_err err = ort_map_new(&c->by_value);
+    ort_err err = ORT_OK;
 
     while (err == ORT_OK && more) {
         err = dp_collection_scroll(c->call->collection, filter, begun ? &from : NULL, 10000, true,
@@ -209,12 +218,34 @@ cut(counting *c)
     }
 }
 
+/* The index has texts as they were written; one uuid may be written in several ways. (A point that
+ * holds two of them counts for both: nobody writes that.) */
+static ort_err
+take_uuid(counting *c, const dp_payload_value *value, uint64_t count)
+{
+    char room[ORT_POINT_ID_TEXT_BYTES];
+    ort_point_id id;
+    if (ort_point_id_parse(value->text, value->len, false, &id, NULL) != ORT_OK) {
+        return ORT_OK;
+    }
+    const hit one = {.text = room, .len = ort_point_id_format(id, room)};
+    hit *h = hit_of(c, &one);
+    if (h == NULL) {
+        return c->err;
+    }
+    h->count += count;
+    return ORT_OK;
+}
+
 static ort_err
 take_counted(void *ctx, const dp_payload_value *value, uint64_t count)
 {
     counting *c = ctx;
-    const bool text = value->kind == DP_FIELD_KEYWORD || value->kind == DP_FIELD_UUID;
+    const bool text = value->kind == DP_FIELD_KEYWORD;
     hit h = {.integer = value->integer, .count = count};
+    if (c->kind == DP_FIELD_UUID) {
+        return take_uuid(c, value, count);
+    }
     if (c->hit_count >= 2 * c->limit) {
         cut(c);
     }
@@ -259,7 +290,7 @@ write_hit(counting *c, const hit *h)
     ort_jw_object_end(w);
 }
 
-/* Those of the map, in order. */
+/* What was added up, in order. */
 static ort_err
 write_mapped(counting *c)
 {
@@ -289,16 +320,19 @@ static ort_err
 count_and_write(counting *c, const char *key, size_t len, const dp_filter *filter)
 {
     ort_jw *w = &c->call->w;
-    ort_err err =
+    ort_err err = ort_map_new(&c->by_value);
+    if (err != ORT_OK) {
+        return err;
+    }
+    err =
         dp_collection_facet(c->call->collection, key, len, filter, take_counted, c, &c->call->diag);
-    const bool indexed = err != ORT_ENOTFOUND;
-    if (!indexed) {
+    if (err == ORT_ENOTFOUND) {
         err = count_payloads(c, filter);
     }
     ort_jw_object(w);
     ort_jw_key(w, "hits");
     ort_jw_array(w);
-    if (err == ORT_OK && !indexed) {
+    if (err == ORT_OK && ort_map_count(c->by_value) > 0) {
         err = write_mapped(c);
     } else if (err == ORT_OK) {
         cut(c);
