@@ -16,6 +16,7 @@ dp_api__ask_fini(dp_api__ask *ask)
     dp_vector_fini(&ask->query.vector);
     dp_show_fini(&ask->show);
     dp_filter_free(ask->filter);
+    dp_filter_free(ask->idf_corpus);
     free(ask->using_name);
     *ask = (dp_api__ask){0};
 }
@@ -137,6 +138,23 @@ check_acorn(dp_call *call, ort_json v)
                           share);
 }
 
+/* params.idf: "global", or {corpus: filter}: the points among which words are rare or not. */
+static ort_err
+parse_idf(dp_call *call, dp_api__ask *ask, ort_json v)
+{
+    const ort_json corpus = ort_json_get(v, "corpus");
+
+    if (!ort_json_given(v) || ort_json_str_is(v, "global")) {
+        return ORT_OK;
+    }
+    if (ort_json_type_of(corpus) != ORT_JSON_OBJECT) {
+        return dp_call_bad_type(call, "params.idf", v, "`global` or {corpus: filter}");
+    }
+    const ort_err err = dp_filter_parse(&ask->idf_corpus, corpus, "params.idf.corpus", &call->diag);
+    ask->query.idf_corpus = ask->idf_corpus;
+    return err;
+}
+
 static ort_err
 parse_params(dp_call *call, dp_api__ask *ask, ort_json params)
 {
@@ -163,6 +181,9 @@ parse_params(dp_call *call, dp_api__ask *ask, ort_json params)
     }
     if (err == ORT_OK) {
         err = parse_quantization(call, &ask->query, ort_json_get(params, "quantization"));
+    }
+    if (err == ORT_OK) {
+        err = parse_idf(call, ask, ort_json_get(params, "idf"));
     }
     return err == ORT_OK ? check_acorn(call, ort_json_get(params, "acorn")) : err;
 }

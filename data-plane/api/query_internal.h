@@ -8,6 +8,7 @@ typedef struct {
     dp_query query;
     dp_show show;
     dp_filter *filter;
+    dp_filter *idf_corpus;
     char *using_name;
 } dp_api__ask;
 

@@ -485,6 +485,24 @@ find_dense(search *q)
     return err != ORT_OK ? err : m.err;
 }
 
+/* Among which points a word of the query counts as rare. *corpus is the caller's. */
+static ort_err
+weigh_by(search *q, dp_sparse_idf *idf, dp_allowed **corpus, dp_slot_set *among)
+{
+    *idf = (dp_sparse_idf){.points = dp_points_live_count(q->s->points)};
+    if (dp_filter_is_empty(q->ask->idf_corpus)) {
+        return ORT_OK;
+    }
+    dp_matcher m = matcher_of_points(q);
+    m.filter = q->ask->idf_corpus;
+    const ort_err err = dp_allowed__get(corpus, q->s->allowed, &m, NULL);
+    if (err == ORT_OK) {
+        *among = (*corpus)->set;
+        *idf = (dp_sparse_idf){dp_allowed__count(*corpus, q->s->points), among};
+    }
+    return err;
+}
+
 static ort_err
 find_sparse(search *q)
 {
@@ -502,11 +520,17 @@ find_sparse(search *q)
     if (allowed != NULL) {
         filter.allowed = allowed->set;
     }
-    const uint64_t idf = q->schema->idf ? dp_points_live_count(q->s->points) : 0;
-    const ort_err err = dp_sparse__search(q->s->derived[q->column].sparse, &q->vector, idf,
-                                          dp_points_slot_end(q->s->points), &filter, q->k, q->hits,
-                                          &q->count, NULL);
+    dp_allowed *corpus = NULL;
+    dp_slot_set among;
+    dp_sparse_idf idf;
+    ort_err err = q->schema->idf ? weigh_by(q, &idf, &corpus, &among) : ORT_OK;
+    if (err == ORT_OK) {
+        err = dp_sparse__search(q->s->derived[q->column].sparse, &q->vector,
+                                q->schema->idf ? &idf : NULL, dp_points_slot_end(q->s->points),
+                                &filter, q->k, q->hits, &q->count, NULL);
+    }
     dp_allowed__unref(allowed);
+    dp_allowed__unref(corpus);
     return err != ORT_OK ? err : m.err;
 }
 

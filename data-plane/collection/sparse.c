@@ -1,16 +1,16 @@
-/* Inverted lists: for each index that occurs, the slots and values it occurs with, in slot order,
- * and for each window of slots that a list reaches into, the least and the greatest of its values
- * there.
+/* Inverted lists: for each index that occurs, the slots and values it occurs with, in slot order; a
+ * long list also has the least and the greatest of its values in each window of slots it reaches
+ * into.
  *
- * A search first adds up those bounds: what a slot of a window could score at most. Then it visits
- * the windows from the most promising on, adding up list after list in an array that stays in the
- * nearest cache, and ends where no window left can better the k-th score. Entries of other windows
- * are never touched; the answer is exact. (Mallia, Suel, Tonellotto, "Faster Learned Sparse
- * Retrieval with Block-Max Pruning", SIGIR 2024; windows here are slots as they came, in their
- * order.)
+ * A search first adds up, window by window, what a slot there could score at most. It scores the
+ * few most promising windows, which gives a k-th score to beat, and then goes through all others in
+ * order and leaves out those that cannot beat it. Within a window the heaviest index comes first;
+ * when what has been added up and what could still come stay below the k-th score, the rest of the
+ * window's entries, which are those of the commonest indexes, are not read. The answer is exact.
+ * (Turtle & Flood 1995 for the order of terms; Mallia, Suel, Tonellotto, "Faster Learned Sparse
+ * Retrieval with Block-Max Pruning", SIGIR 2024, for bounds by ranges of documents.)
  *
- * The bound of a window is added up in the order in which its slots' scores are, from addends that
- * are not less; rounding is monotonous, so it holds to the last bit. */
+ * A score is the sum in that order of indexes: by weight, then by number. */
 #include "collection/sparse_internal.h"
 
 #include <assert.h>
@@ -25,9 +25,12 @@ typedef struct {
     float value;
 } posting;
 
-/* Slots of a window: its scores take 2 KiB. */
-#define WINDOW_BITS 9u
+#define WINDOW_BITS 7u
 #define WINDOW_SLOTS (1u << WINDOW_BITS)
+
+/* Lists shorter than this are looked through instead: most lists are, and blocks would triple them.
+ */
+#define BLOCKS_FROM 64u
 
 /* What a list has in one window. */
 typedef struct {
@@ -41,8 +44,9 @@ typedef struct {
     uint32_t count, cap; /* postings; cap 0: the place in the table is free */
     uint32_t dead;
     uint32_t block_count, block_cap;
+    float least, greatest; /* of all that were ever in it since it was swept */
     posting *postings;
-    block *blocks; /* ascending */
+    block *blocks; /* ascending; none of a list that never reached BLOCKS_FROM */
 } list;
 
 struct dp_sparse {
@@ -138,11 +142,11 @@ grow_postings(dp_sparse *sparse, list *l, uint32_t index)
     return ORT_OK;
 }
 
-/* Room for one more block; it has none to begin with. */
 static ort_err
-grow_blocks(dp_sparse *sparse, list *l)
+grow_blocks(dp_sparse *sparse, list *l, uint32_t least)
 {
-    const uint32_t cap = l->block_cap == 0 ? 1 : l->block_cap * 2;
+    uint32_t cap = l->block_cap == 0 ? BLOCKS_FROM : l->block_cap * 2;
+    cap = cap < least ? least : cap;
     block *grown = realloc(l->blocks, (size_t)cap * sizeof *grown);
 
     if (grown == NULL) {
@@ -154,20 +158,50 @@ grow_blocks(dp_sparse *sparse, list *l)
     return ORT_OK;
 }
 
-/* Behind all others: slots come in their order. There is room for both. */
+/* Posting `at` into the last block, or one of its own, for which there is room. */
 static void
-append(list *l, posting p)
+put_into_block(list *l, uint32_t at)
 {
+    const posting p = l->postings[at];
     const uint32_t window = p.slot >> WINDOW_BITS;
 
-    assert(l->count == 0 || l->postings[l->count - 1].slot < p.slot);
     if (l->block_count == 0 || l->blocks[l->block_count - 1].window != window) {
-        l->blocks[l->block_count++] = (block){window, l->count, p.value, p.value};
+        l->blocks[l->block_count++] = (block){window, at, p.value, p.value};
     }
     block *last = &l->blocks[l->block_count - 1];
     last->least = p.value < last->least ? p.value : last->least;
     last->greatest = p.value > last->greatest ? p.value : last->greatest;
+}
+
+/* Behind all others: slots come in their order. There is room for the posting and, in a list that
+ * has blocks, for one more of them. */
+static void
+append(list *l, posting p)
+{
+    assert(l->count == 0 || l->postings[l->count - 1].slot < p.slot);
+    l->least = l->count == 0 || p.value < l->least ? p.value : l->least;
+    l->greatest = l->count == 0 || p.value > l->greatest ? p.value : l->greatest;
     l->postings[l->count++] = p;
+    if (l->blocks != NULL) {
+        put_into_block(l, l->count - 1);
+    }
+}
+
+/* A list that has become long gets its blocks, one that has them room for one more. */
+static ort_err
+prepare_blocks(dp_sparse *sparse, list *l)
+{
+    if (l->blocks == NULL && l->count + 1 < BLOCKS_FROM) {
+        return ORT_OK;
+    }
+    const bool first = l->blocks == NULL;
+    if (l->block_count == l->block_cap && grow_blocks(sparse, l, l->count + 1) != ORT_OK) {
+        return ORT_ENOMEM;
+    }
+    for (uint32_t i = 0; first && i < l->count; i++) {
+        put_into_block(l, i);
+    }
+    return ORT_OK;
 }
 
 static ort_err
@@ -179,7 +213,7 @@ add_posting(dp_sparse *sparse, uint32_t index, posting p)
     }
     list *l = &sparse->table[place_of(sparse, index)];
     if ((l->count == l->cap && grow_postings(sparse, l, index) != ORT_OK) ||
-        (l->block_count == l->block_cap && grow_blocks(sparse, l) != ORT_OK)) {
+        prepare_blocks(sparse, l) != ORT_OK) {
         return ORT_ENOMEM;
     }
     append(l, p);
@@ -242,12 +276,28 @@ dp_sparse__remove(dp_sparse *sparse, const dp_slot_set *live, const void *stored
     }
 }
 
+/* Points of the corpus that have the list's index. */
+static uint64_t
+document_frequency(const list *l, const dp_sparse_idf *idf, const dp_slot_set *live)
+{
+    uint64_t n = 0;
+
+    if (idf->corpus == NULL) {
+        return l->count - (l->dead < l->count ? l->dead : l->count);
+    }
+    for (uint32_t i = 0; i < l->count; i++) {
+        const uint32_t slot = l->postings[i].slot;
+        n += dp_slot_set_has(idf->corpus, slot) && dp_slot_set_has(live, slot);
+    }
+    return n;
+}
+
 /* As of BM25 in its everywhere positive form. */
 static float
-idf_of(const list *l, uint64_t points)
+idf_of(const list *l, const dp_sparse_idf *idf, const dp_slot_set *live)
 {
-    const double df = (double)(l->count - (l->dead < l->count ? l->dead : l->count));
-    const double n = (double)points > df ? (double)points : df;
+    const double df = (double)document_frequency(l, idf, live);
+    const double n = (double)idf->points > df ? (double)idf->points : df;
     return (float)log((n - df + 0.5) / (df + 0.5) + 1);
 }
 
@@ -297,168 +347,273 @@ offer(dp_hit *heap, size_t *n, uint32_t k, dp_hit hit)
 typedef struct {
     const list *list;
     float weight;
+    uint32_t index;
+    uint32_t cursor; /* of the pass through all windows: a block, or a posting of a short list */
 } term;
 
 typedef struct {
-    float bound;
-    uint32_t window;
-} candidate;
+    term *terms;
+    uint32_t term_count;
+    float *bounds; /* of windows: what a slot of it could score at most; -INFINITY: not reached */
+    uint32_t window_count;
+    const dp_slot_filter *filter;
+    dp_hit *hits;
+    uint32_t k;
+    size_t n;
+    uint64_t read; /* entries */
+} sparse_search;
 
-static int
-most_promising_first(const void *a, const void *b)
-{
-    const candidate *x = a, *y = b;
-
-    if (x->bound != y->bound) {
-        return x->bound > y->bound ? -1 : 1;
-    }
-    return x->window < y->window ? -1 : x->window > y->window;
-}
-
-/* The most an entry of the block can add. A slot that the list does not have gets nothing. */
+/* The most that a value between these can add. A slot that the list does not have gets nothing. */
 static float
-most_of(const term *t, const block *b)
+most_of(float weight, float least, float greatest)
 {
-    const float x = t->weight * b->least, y = t->weight * b->greatest;
+    const float x = weight * least, y = weight * greatest;
     const float most = x > y ? x : y;
 
     return most > 0 ? most : 0;
 }
 
-/* The windows that any list reaches into, with their bounds, most promising first. */
-static ort_err
-find_windows(const term *terms, uint32_t term_count, uint32_t window_count, candidate **out,
-             uint32_t *count_out)
+/* What comes first adds most, so that the rest can be left out soonest. */
+static int
+heaviest_first(const void *a, const void *b)
 {
-    float *bounds = calloc((size_t)window_count + 1, sizeof *bounds);
-    unsigned char *reached = calloc((size_t)window_count + 1, 1);
-    candidate *found = NULL;
-    uint32_t n = 0;
+    const term *x = a, *y = b;
+    const float mx = most_of(x->weight, x->list->least, x->list->greatest);
+    const float my = most_of(y->weight, y->list->least, y->list->greatest);
 
-    for (uint32_t i = 0; bounds != NULL && reached != NULL && i < term_count; i++) {
-        const list *l = terms[i].list;
-        for (uint32_t j = 0; j < l->block_count && l->blocks[j].window < window_count; j++) {
-            const uint32_t w = l->blocks[j].window;
-            bounds[w] += most_of(&terms[i], &l->blocks[j]);
-            n += !reached[w];
-            reached[w] = 1;
-        }
+    if (mx != my) {
+        return mx > my ? -1 : 1;
     }
-    if (bounds != NULL && reached != NULL) {
-        found = malloc(((size_t)n + 1) * sizeof *found);
-    }
-    n = 0;
-    for (uint32_t w = 0; found != NULL && w < window_count; w++) {
-        if (reached[w]) {
-            found[n++] = (candidate){bounds[w], w};
-        }
-    }
-    if (n > 0) {
-        qsort(found, n, sizeof *found, most_promising_first);
-    }
-    free(bounds);
-    free(reached);
-    *out = found;
-    *count_out = n;
-    return found != NULL ? ORT_OK : ORT_ENOMEM;
+    return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* The block of a window, or NULL. */
-static const block *
-find_block(const list *l, uint32_t window)
+static void
+add_bound(sparse_search *s, uint32_t window, float most)
 {
-    uint32_t low = 0, high = l->block_count;
+    s->bounds[window] = s->bounds[window] == -INFINITY ? most : s->bounds[window] + most;
+}
+
+static void
+add_bounds(sparse_search *s, const term *t)
+{
+    const list *l = t->list;
+
+    if (l->blocks == NULL) {
+        for (uint32_t i = 0, end; i < l->count; i = end) {
+            const uint32_t window = l->postings[i].slot >> WINDOW_BITS;
+            for (end = i; end < l->count && l->postings[end].slot >> WINDOW_BITS == window; end++) {
+            }
+            if (window < s->window_count) {
+                add_bound(s, window, most_of(t->weight, l->least, l->greatest));
+            }
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < l->block_count && l->blocks[i].window < s->window_count; i++) {
+        add_bound(s, l->blocks[i].window,
+                  most_of(t->weight, l->blocks[i].least, l->blocks[i].greatest));
+    }
+}
+
+/* What a term has in a window. */
+typedef struct {
+    const posting *begin, *end;
+    float most;
+} piece;
+
+static piece
+piece_of(const term *t, uint32_t window, uint32_t at)
+{
+    const list *l = t->list;
+
+    if (l->blocks == NULL) {
+        uint32_t end = at;
+        while (end < l->count && l->postings[end].slot >> WINDOW_BITS == window) {
+            end++;
+        }
+        return (piece){l->postings + at, l->postings + end,
+                       most_of(t->weight, l->least, l->greatest)};
+    }
+    if (at >= l->block_count || l->blocks[at].window != window) {
+        return (piece){0};
+    }
+    const block *b = &l->blocks[at];
+    const uint32_t end = at + 1 < l->block_count ? b[1].begin : l->count;
+    return (piece){l->postings + b->begin, l->postings + end,
+                   most_of(t->weight, b->least, b->greatest)};
+}
+
+static uint32_t
+window_at(const list *l, uint32_t i)
+{
+    return l->blocks != NULL ? l->blocks[i].window : l->postings[i].slot >> WINDOW_BITS;
+}
+
+/* The first block, or posting of a short list, at or behind a window. */
+static uint32_t
+seek(const list *l, uint32_t window)
+{
+    uint32_t low = 0, high = l->blocks != NULL ? l->block_count : l->count;
 
     while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
-        if (l->blocks[middle].window < window) {
+        if (window_at(l, middle) < window) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    return low < l->block_count && l->blocks[low].window == window ? &l->blocks[low] : NULL;
+    return low;
 }
 
-/* Scores the slots of a window and offers them. Returns how many entries it read. */
-static uint64_t
-visit(const term *terms, uint32_t term_count, uint32_t window, const dp_slot_filter *filter,
-      uint32_t k, dp_hit *hits, size_t *n)
+/* The same, forward from where the term stands. */
+static uint32_t
+advance(term *t, uint32_t window)
 {
-    float scores[WINDOW_SLOTS];
-    uint64_t met[WINDOW_SLOTS / 64] = {0};
-    const uint32_t first = window << WINDOW_BITS;
-    uint64_t read = 0;
+    const uint32_t end = t->list->blocks != NULL ? t->list->block_count : t->list->count;
 
-    for (uint32_t i = 0; i < term_count; i++) {
-        const list *l = terms[i].list;
-        const block *b = find_block(l, window);
-        if (b == NULL) {
-            continue;
-        }
-        const uint32_t end = b + 1 < l->blocks + l->block_count ? b[1].begin : l->count;
-        read += end - b->begin;
-        for (uint32_t j = b->begin; j < end; j++) {
-            const uint32_t at = l->postings[j].slot - first;
-            const uint64_t bit = UINT64_C(1) << (at % 64);
-            const float more = terms[i].weight * l->postings[j].value;
-            scores[at] = (met[at / 64] & bit) != 0 ? scores[at] + more : more;
-            met[at / 64] |= bit;
-        }
+    while (t->cursor < end && window_at(t->list, t->cursor) < window) {
+        t->cursor++;
     }
+    return t->cursor;
+}
+
+/* Whether nothing in reach of `most` can be among the answers. Sums are rounded in another order
+ * than scores: a little is given in. */
+static bool
+is_beaten(const sparse_search *s, float most)
+{
+    return s->n == s->k && most + 1e-5f * fabsf(most) < -s->hits[0].distance;
+}
+
+static void
+offer_window(sparse_search *s, uint32_t first, const float *scores, const uint64_t *met)
+{
     for (uint32_t w = 0; w < WINDOW_SLOTS / 64; w++) {
         for (uint64_t bits = met[w]; bits != 0; bits &= bits - 1) {
             const uint32_t at = w * 64 + (uint32_t)__builtin_ctzll(bits);
             const dp_hit hit = {.slot = first + at, .distance = -scores[at]};
-            if ((*n < k || dp_hit_nearer(hit, hits[0])) &&
-                dp_slot_filter_passes(filter, hit.slot)) {
-                offer(hits, n, k, hit);
+            if ((s->n < s->k || dp_hit_nearer(hit, s->hits[0])) &&
+                dp_slot_filter_passes(s->filter, hit.slot)) {
+                offer(s->hits, &s->n, s->k, hit);
             }
         }
     }
-    return read;
+}
+
+/* Scores the slots of a window, as far as they could still be answers, and offers them. */
+static void
+visit(sparse_search *s, uint32_t window, bool in_order)
+{
+    float scores[WINDOW_SLOTS] = {0}, highest = 0;
+    uint64_t met[WINDOW_SLOTS / 64] = {0};
+    const uint32_t first = window << WINDOW_BITS;
+    float rest = s->bounds[window];
+
+    for (uint32_t i = 0; i < s->term_count; i++) {
+        term *t = &s->terms[i];
+        const piece p = piece_of(t, window, in_order ? advance(t, window) : seek(t->list, window));
+        if (p.begin == p.end) {
+            continue;
+        }
+        if (is_beaten(s, highest + rest)) {
+            return;
+        }
+        s->read += (uint64_t)(p.end - p.begin);
+        for (const posting *at = p.begin; at < p.end; at++) {
+            const uint32_t place = at->slot - first;
+            scores[place] += t->weight * at->value;
+            met[place / 64] |= UINT64_C(1) << (place % 64);
+            highest = scores[place] > highest ? scores[place] : highest;
+        }
+        rest = rest > p.most ? rest - p.most : 0;
+        rest += 1e-6f * s->bounds[window]; /* what subtracting may have lost */
+    }
+    offer_window(s, first, scores, met);
+}
+
+/* The windows to begin with: those of the highest bounds. */
+#define FIRST_WINDOWS 8u
+
+static uint32_t
+most_promising(const sparse_search *s, uint32_t *windows)
+{
+    uint32_t n = 0;
+
+    for (uint32_t w = 0; w < s->window_count; w++) {
+        if (s->bounds[w] == -INFINITY ||
+            (n == FIRST_WINDOWS && s->bounds[w] <= s->bounds[windows[n - 1]])) {
+            continue;
+        }
+        uint32_t at = n < FIRST_WINDOWS ? n++ : n - 1;
+        for (; at > 0 && s->bounds[windows[at - 1]] < s->bounds[w]; at--) {
+            windows[at] = windows[at - 1];
+        }
+        windows[at] = w;
+    }
+    return n;
+}
+
+static void
+visit_all(sparse_search *s)
+{
+    uint32_t windows[FIRST_WINDOWS];
+    const uint32_t n = most_promising(s, windows);
+
+    for (uint32_t i = 0; i < n; i++) {
+        visit(s, windows[i], false);
+        s->bounds[windows[i]] = -INFINITY; /* done */
+    }
+    for (uint32_t w = 0; w < s->window_count; w++) {
+        if (s->bounds[w] != -INFINITY && !is_beaten(s, s->bounds[w])) {
+            visit(s, w, true);
+        }
+    }
 }
 
 ort_err
-dp_sparse__search(const dp_sparse *sparse, const dp_vector *query, uint64_t idf_points,
+dp_sparse__search(const dp_sparse *sparse, const dp_vector *query, const dp_sparse_idf *idf,
                   uint32_t slot_end, const dp_slot_filter *filter, uint32_t k, dp_hit *hits,
                   size_t *n_out, uint64_t *read_out)
 {
-    const uint32_t window_count = (slot_end >> WINDOW_BITS) + 1;
-    term *terms = malloc(((size_t)query->count + 1) * sizeof *terms);
-    candidate *windows = NULL;
-    uint32_t term_count = 0, count = 0;
-    uint64_t read = 0;
-    size_t n = 0;
+    sparse_search s = {
+        .window_count = (slot_end >> WINDOW_BITS) + 1, .filter = filter, .hits = hits, .k = k};
 
     *n_out = 0;
-    if (terms == NULL) {
+    s.terms = malloc(((size_t)query->count + 1) * sizeof *s.terms);
+    s.bounds = malloc(s.window_count * sizeof *s.bounds);
+    if (s.terms == NULL || s.bounds == NULL) {
+        free(s.terms);
+        free(s.bounds);
         return ORT_ENOMEM;
+    }
+    for (uint32_t w = 0; w < s.window_count; w++) {
+        s.bounds[w] = -INFINITY;
     }
     for (uint32_t i = 0; i < query->count; i++) {
         const list *l = find_list(sparse, query->indices[i]);
-        if (l != NULL) {
-            const float idf = idf_points > 0 ? idf_of(l, idf_points) : 1;
-            terms[term_count++] = (term){l, query->values[i] * idf};
+        if (l != NULL && l->count > 0) {
+            const float rarity = idf != NULL ? idf_of(l, idf, &filter->live) : 1;
+            s.terms[s.term_count++] = (term){l, query->values[i] * rarity, query->indices[i], 0};
         }
     }
-    const ort_err err = find_windows(terms, term_count, window_count, &windows, &count);
-    for (uint32_t i = 0; err == ORT_OK && i < count; i++) {
-        if (n == k && windows[i].bound < -hits[0].distance) {
-            break; /* nor can any behind it */
-        }
-        read += visit(terms, term_count, windows[i].window, filter, k, hits, &n);
+    if (s.term_count > 0) {
+        qsort(s.terms, s.term_count, sizeof *s.terms, heaviest_first);
     }
-    if (n > 0) {
-        qsort(hits, n, sizeof *hits, dp_hit_compare);
+    for (uint32_t i = 0; i < s.term_count; i++) {
+        add_bounds(&s, &s.terms[i]);
     }
-    *n_out = n;
+    visit_all(&s);
+    if (s.n > 0) {
+        qsort(hits, s.n, sizeof *hits, dp_hit_compare);
+    }
+    *n_out = s.n;
     if (read_out != NULL) {
-        *read_out = read;
+        *read_out = s.read;
     }
-    free(windows);
-    free(terms);
-    return err;
+    free(s.terms);
+    free(s.bounds);
+    return ORT_OK;
 }
 
 uint64_t

@@ -24,12 +24,18 @@ ort_err dp_sparse__add(dp_sparse *sparse, uint32_t slot, const void *stored, uin
 void dp_sparse__remove(dp_sparse *sparse, const dp_slot_set *live, const void *stored,
                        uint32_t count);
 
+/* What the words of a query weigh by: how rare they are among some points. */
+typedef struct {
+    uint64_t points;           /* how many; at least 1 */
+    const dp_slot_set *corpus; /* which, among live ones; NULL: all of the shard's */
+} dp_sparse_idf;
+
 /* The k best by dot product with the query (sorted indices) among slots that pass, as hits whose
  * distance is -score. Only points that share an index with the query are answers.
- * idf_points: 0, or the number of live points, to weigh the query by inverse document frequency.
+ * idf: how to weigh the query by inverse document frequency; NULL: not at all.
  * *read_out: entries read, for measuring; may be NULL. */
-ort_err dp_sparse__search(const dp_sparse *sparse, const dp_vector *query, uint64_t idf_points,
-                          uint32_t slot_end, const dp_slot_filter *filter, uint32_t k, dp_hit *hits,
+ort_err dp_sparse__search(const dp_sparse *sparse, const dp_vector *query,
+                          const dp_sparse_idf *idf, uint32_t slot_end, const dp_slot_filter *filter, uint32_t k, dp_hit *hits,
                           size_t *n_out, uint64_t *read_out);
 
 uint64_t dp_sparse__bytes(const dp_sparse *sparse);
