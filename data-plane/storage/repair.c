@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,17 +15,6 @@
 #include "storage/io.h"
 #include "storage/log_internal.h"
 #include "storage/repair_internal.h"
-
-void
-dp_repair__say(dp_repair *r, const char *format, ...)
-{
-    char line[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    r->say(r->arg, line);
-}
 
 ort_err
 dp_repair__put_aside(dp_repair *r, const char *name, ort_diag *diag)

@@ -163,7 +163,9 @@ node_held(void)
     while (dir != NULL && readdir(dir) != NULL) {
         out.fds++;
     }
-    closedir(dir);
+    if (dir != NULL) {
+        closedir(dir);
+    }
     return out;
 }
 
@@ -285,7 +287,10 @@ churn_round(unsigned round, uint64_t base_rss)
     ort_diag diag;
     const uint64_t begin = ort_mono_ns();
     held peak = {0};
-    for (size_t i = 0; ns != NULL && i < THREADS; i++) {
+    if (ns == NULL) {
+        die("memory");
+    }
+    for (size_t i = 0; i < THREADS; i++) {
         w[i] = (churner){.number = i, .begin_ns = begin, .ns = ns};
         if (ort_thread_start(&w[i].thread, "churn", churn_main, &w[i], &diag) != ORT_OK) {
             die("thread");

@@ -264,7 +264,8 @@ read_model(model *m, int tenants_fd, ort_tenant_id id)
     const int fd = must_open(dirfd(dir), d->d_name, O_RDONLY | O_DIRECTORY);
     closedir(dir);
     dir = fdopendir(fd);
-    while (dir != NULL && (d = readdir(dir)) != NULL && m->file_count < 8) {
+    must(dir != NULL ? ORT_OK : ORT_EIO, NULL, "list the collection");
+    while ((d = readdir(dir)) != NULL && m->file_count < 8) {
         if (d->d_name[0] != '.') {
             model_file *f = &m->files[m->file_count++];
             snprintf(f->name, sizeof f->name, "%s", d->d_name);
