@@ -445,6 +445,7 @@ stop(dp_node_process *node)
             ORT_LOG_WARN(&log_node, "drain.incomplete", "err=%s", ort_err_code(err));
         }
     }
+    dp_node__census_stop(node);
     dp_forward_server_close(node->forward_server);
     dp_agent *agent = atomic_exchange(&node->agent, NULL);
     if (agent != NULL) {
@@ -488,7 +489,10 @@ start(dp_node_process *node, ort_diag *diag)
     if (err == ORT_OK) {
         err = start_http(node, diag);
     }
-    return err == ORT_OK ? start_agent(node, diag) : err;
+    if (err == ORT_OK) {
+        err = start_agent(node, diag);
+    }
+    return err == ORT_OK ? dp_node__census_start(node, diag) : err;
 }
 
 int

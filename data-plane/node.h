@@ -31,6 +31,11 @@ typedef struct {
     dp_forward_server *forward_server;
     const char *forward_cert; /* the certificate both use; the agent's; NULL: none */
 
+    pthread_t census;
+    bool census_runs;
+    atomic_bool census_stop;
+
+    uint32_t beats;             /* told so far; the agent's thread alone */
     ort_process_last load_last; /* of heartbeats; the agent's thread alone */
     atomic_bool table_changed;  /* set by the agent, answered by the main thread */
     char endpoint[256];
@@ -46,5 +51,9 @@ void dp_node__collect_beat(void *node, ort_heartbeat *beat);
 int64_t dp_node__table_age_ms(void *node);
 
 ORT_NODISCARD ort_err dp_node__observe_init(dp_node_process *node);
+
+/* --- census.c: catalogs are read in the background after a start ------------------------------ */
+ORT_NODISCARD ort_err dp_node__census_start(dp_node_process *node, ort_diag *diag);
+void dp_node__census_stop(dp_node_process *node);
 
 #endif /* DP_NODE_H */

@@ -118,7 +118,7 @@ dp_node__collect_beat(void *arg, ort_heartbeat *beat)
             beat->load.disk_total_bytes - (uint64_t)fs.f_bavail * fs.f_frsize;
     }
     beat->load.queue_depth = gate.waiting;
-    dp_tenants_each_usage(node->tenants, add_usage, &usage);
+    dp_tenants_each_news(node->tenants, node->beats++, add_usage, &usage);
     dp_gate_each_used(node->gate, add_key, &keys);
     collect_gone(node, beat);
 }

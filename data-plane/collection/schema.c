@@ -166,7 +166,8 @@ read_hnsw(dp_hnsw_settings *out, ort_json own, ort_json root)
     out->m = m > DP_HNSW_M_MAX ? DP_HNSW_M_MAX : m == 1 ? 2 : m;
     out->ef_construct = setting(own, common, "ef_construct", DP_HNSW_EF_CONSTRUCT_DEFAULT);
     out->full_scan_threshold_kb = setting(own, common, "full_scan_threshold", 10000);
-    out->indexing_threshold_kb = setting(optimizers, optimizers, "indexing_threshold", 10000);
+    out->indexing_threshold_kb =
+        setting(optimizers, optimizers, "indexing_threshold", DP_INDEXING_THRESHOLD_KB_DEFAULT);
     out->on_disk = flag(own, common, "on_disk");
 }
 
@@ -318,7 +319,7 @@ static const default_member hnsw_members[] = {{"m", "16"},
 static const default_member optimizer_members[] = {
     {"deleted_threshold", "0.2"},    {"vacuum_min_vector_number", "1000"},
     {"default_segment_number", "0"}, {"max_segment_size", "null"},
-    {"memmap_threshold", "null"},    {"indexing_threshold", "10000"},
+    {"memmap_threshold", "null"},    {"indexing_threshold", "4000"},
     {"flush_interval_sec", "5"},     {"max_optimization_threads", "null"},
     {"prevent_unoptimized", NULL},   {NULL, NULL}};
 

@@ -32,6 +32,11 @@ typedef struct {
     dp_hnsw_settings hnsw; /* dense only */
 } dp_vector_schema;
 
+/* Below this a scan answers within a tenth of a millisecond from the cache and a third from memory,
+ * which is what the rest of a request takes; a graph would cost a third of the rows in memory, a
+ * file, and half a second of a processor to build (tests/bench/run small; ADR 0115). */
+#define DP_INDEXING_THRESHOLD_KB_DEFAULT 4000u
+
 /* Immutable and counted: a change makes a new one, so that readers keep what they began with. The
  * order of vectors never changes for the life of a collection: vector i is column i of its points.
  * Threads: any number of readers. */

@@ -149,6 +149,12 @@ void dp_tenant_meter(dp_tenant *t, dp_meter what, uint64_t bytes_in, uint64_t by
 typedef bool (*dp_usage_fn)(void *ctx, ort_tenant_id id, const dp_tenant_usage *usage);
 void dp_tenants_each_usage(dp_tenants *all, dp_usage_fn fn, void *ctx);
 
+/* Of those, the ones of which something has changed since this told of them, and each of the others
+ * once in DP_USAGE_REPEAT calls, so that what was lost on the way comes again. An idle tenant then
+ * costs a heartbeat next to nothing. One thread. turn: grows by one a call. */
+#define DP_USAGE_REPEAT 60u
+void dp_tenants_each_news(dp_tenants *all, uint32_t turn, dp_usage_fn fn, void *ctx);
+
 typedef struct {
     uint32_t tenants_known, tenants_failed; /* in memory; of them, with a damaged catalog */
     uint32_t collections_open, collections_failed;

@@ -108,6 +108,7 @@ struct dp_tenant {
     uint64_t bytes_max;
 
     _Atomic uint64_t requests, searches, writes, bytes_in, bytes_out;
+    uint64_t told; /* digest of the usage last told; of dp_tenants_each_news() */
 };
 
 struct dp_tenants {

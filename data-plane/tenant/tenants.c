@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/siphash.h"
 #include "tenant/tenant_internal.h"
 
 #define JANITOR_MS 1000
@@ -442,6 +443,19 @@ dp_tenants_exists(dp_tenants *all, ort_tenant_id id)
     return faccessat(all->tenants_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* false: it is not loaded yet, or is being deleted. */
+static bool
+usage_of(dp_tenant *t, dp_tenant_usage *out)
+{
+    pthread_mutex_lock(&t->lock);
+    const bool told = t->loaded && !t->deleted;
+    pthread_mutex_unlock(&t->lock);
+    if (told) {
+        dp_tenant_get_usage(t, out);
+    }
+    return told;
+}
+
 void
 dp_tenants_each_usage(dp_tenants *all, dp_usage_fn fn, void *ctx)
 {
@@ -449,15 +463,41 @@ dp_tenants_each_usage(dp_tenants *all, dp_usage_fn fn, void *ctx)
     dp_tenant **list = snapshot(all, &count);
     for (size_t i = 0; i < count; i++) {
         dp_tenant_usage usage;
-        pthread_mutex_lock(&list[i]->lock);
-        const bool told = list[i]->loaded && !list[i]->deleted;
-        pthread_mutex_unlock(&list[i]->lock);
-        if (told) {
-            dp_tenant_get_usage(list[i], &usage);
-            if (!fn(ctx, list[i]->id, &usage)) {
-                break;
-            }
+        if (usage_of(list[i], &usage) && !fn(ctx, list[i]->id, &usage)) {
+            break;
         }
+    }
+    give_back(list, count);
+}
+
+/* Never 0: that is a tenant that was not told of yet. */
+static uint64_t
+digest(const dp_tenant_usage *u)
+{
+    const uint64_t of[] = {u->collections, u->points, u->bytes,    u->requests,
+                           u->searches,    u->writes, u->bytes_in, u->bytes_out};
+    return ort_siphash(0, 0, of, sizeof of) | 1; /* nobody else chooses these numbers */
+}
+
+void
+dp_tenants_each_news(dp_tenants *all, uint32_t turn, dp_usage_fn fn, void *ctx)
+{
+    size_t count;
+    dp_tenant **list = snapshot(all, &count);
+    for (size_t i = 0; i < count; i++) {
+        dp_tenant *t = list[i];
+        dp_tenant_usage usage;
+        if (!usage_of(t, &usage)) {
+            continue;
+        }
+        const uint64_t now = digest(&usage);
+        if (now == t->told && (t->id.v + turn) % DP_USAGE_REPEAT != 0) {
+            continue;
+        }
+        if (!fn(ctx, t->id, &usage)) {
+            break; /* the next call begins with what is new again */
+        }
+        t->told = now;
     }
     give_back(list, count);
 }

@@ -515,6 +515,7 @@ main(int argc, char **argv)
            "warm_p99_ms=%.2f cold_p99_ms=%.2f ready_s=%.3f\n",
            ((double)now.rss_bytes - (double)base) / (double)b.tenant_count,
            (double)file_count / (double)b.tenant_count, warm_p50, warm_p99, cold_p99, ready_s);
+    fflush(stdout);
     ort_buf_fini(&b.query);
     free(b.tenants);
     if (strncmp(b.dir, "/tmp/orthant-density-", 21) == 0) {

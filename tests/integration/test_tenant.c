@@ -420,6 +420,46 @@ a_damaged_catalog_stops_its_tenant_alone(void **state)
     node_fini(&n);
 }
 
+static bool
+count_told(void *ctx, ort_tenant_id id, const dp_tenant_usage *usage)
+{
+    (void)id;
+    (void)usage;
+    ++*(unsigned *)ctx;
+    return true;
+}
+
+/* Ten thousand idle tenants must not be ten thousand entries of every heartbeat; and what a lost
+ * one said must be said again. */
+static void
+only_news_are_told_and_everything_now_and_then(void **state)
+{
+    node n;
+    ort_diag diag;
+    unsigned told = 0;
+    (void)state;
+    node_init(&n);
+    dp_tenant *a = tenant(&n, ACME), *b = tenant(&n, GLOBEX);
+    assert_int_equal(create(a, "a", &diag), ORT_OK);
+    dp_tenants_each_news(n.all, 1, count_told, &told);
+    assert_int_equal(told, 2);
+    for (uint32_t turn = 2; turn < 2 + DP_USAGE_REPEAT; turn++) {
+        dp_tenants_each_news(n.all, turn, count_told, &told);
+    }
+    assert_int_equal(told, 4); /* each once more */
+    assert_int_equal(upsert(a, "a", 0, 1, &diag), ORT_OK);
+    told = 0;
+    uint32_t quiet = 0; /* a turn that is neither's */
+    while ((ACME.v + quiet) % DP_USAGE_REPEAT == 0 || (GLOBEX.v + quiet) % DP_USAGE_REPEAT == 0) {
+        quiet++;
+    }
+    dp_tenants_each_news(n.all, quiet, count_told, &told);
+    assert_int_equal(told, 1);
+    dp_tenant_unref(a);
+    dp_tenant_unref(b);
+    node_fini(&n);
+}
+
 /* --- at rest ---------------------------------------------------------------------------------- */
 
 static ino_t
@@ -651,6 +691,7 @@ main(void)
         cmocka_unit_test(a_damaged_collection_is_503_and_the_others_go_on),
         cmocka_unit_test(a_damaged_catalog_stops_its_tenant_alone),
         cmocka_unit_test(a_second_process_is_kept_out),
+        cmocka_unit_test(only_news_are_told_and_everything_now_and_then),
         cmocka_unit_test(searches_leave_the_catalog_alone),
         cmocka_unit_test(sizes_are_right_after_a_crash),
         cmocka_unit_test(a_small_tenant_at_rest_is_few_files),
