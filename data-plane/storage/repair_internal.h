@@ -1,6 +1,8 @@
 /* data-plane/storage/repair_internal.h: what the parts of a repair share. */
 #ifndef DP_REPAIR_INTERNAL_H
 #define DP_REPAIR_INTERNAL_H
+#include <stdio.h>
+
 #include "storage/manifest.h"
 #include "storage/repair.h"
 
@@ -17,7 +19,14 @@ typedef struct {
     dp_repair_report *report;
 } dp_repair;
 
-void dp_repair__say(dp_repair *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Says a line, as printf. */
+#define DP_REPAIR_LINE_BYTES 1024
+#define dp_repair__say(r, ...)                                    \
+    do {                                                          \
+        char say_line_[DP_REPAIR_LINE_BYTES];                     \
+        (void)snprintf(say_line_, sizeof say_line_, __VA_ARGS__); \
+        (r)->say((r)->arg, say_line_);                            \
+    } while (0)
 
 /* Moves a file of the shard to `lost`; ORT_OK also when there is none. */
 ORT_NODISCARD ort_err dp_repair__put_aside(dp_repair *r, const char *name, ort_diag *diag);
