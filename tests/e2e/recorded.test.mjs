@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { page } from './compatibility.mjs';
 import { Hub } from './hub.mjs';
 
 const here = new URL('recorded/', import.meta.url);
@@ -52,6 +53,11 @@ function agrees(actual, wanted, where) {
         assert.deepEqual(actual, wanted, where);
     }
 }
+
+test('docs/reference/compatibility.md is what the tests make it', () => {
+    const doc = readFileSync(new URL('../../docs/reference/compatibility.md', import.meta.url), 'utf8');
+    assert.equal(doc, page(), 'run: node tests/e2e/compatibility.mjs > docs/reference/compatibility.md');
+});
 
 for (const file of readdirSync(here).filter((name) => name.endsWith('.json')).sort()) {
     const record = JSON.parse(readFileSync(new URL(file, here), 'utf8'));
