@@ -56,16 +56,47 @@ dp_plan_free(dp_plan *plan)
 {
     if (plan != NULL) {
         step_fini(&plan->root);
-        ort_buf_fini(&plan->excluded);
+        free(plan->excluded);
         free(plan);
     }
 }
 
-void
+ort_err
 dp_plan__exclude(dp_plan *plan, ort_point_id id)
 {
-    ort_jw w = {.buf = &plan->excluded, .comma = plan->excluded.len > 0};
-    dp_point_id_write(&w, id);
+    if (plan->excluded_count == plan->excluded_cap) {
+        const uint32_t cap = plan->excluded_cap == 0 ? 16 : plan->excluded_cap * 2;
+        ort_point_id *grown = realloc(plan->excluded, cap * sizeof *grown);
+        if (grown == NULL) {
+            return ORT_ENOMEM;
+        }
+        plan->excluded = grown;
+        plan->excluded_cap = cap;
+    }
+    plan->excluded[plan->excluded_count++] = id;
+    return ORT_OK;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+    return ort_point_id_cmp(*(const ort_point_id *)a, *(const ort_point_id *)b);
+}
+
+/* As the collection wants them. */
+static void
+sort_excluded(dp_plan *plan)
+{
+    uint32_t n = 0;
+    if (plan->excluded_count > 1) {
+        qsort(plan->excluded, plan->excluded_count, sizeof *plan->excluded, compare_ids);
+    }
+    for (uint32_t i = 0; i < plan->excluded_count; i++) {
+        if (i == 0 || !ort_point_id_eq(plan->excluded[i], plan->excluded[n - 1])) {
+            plan->excluded[n++] = plan->excluded[i];
+        }
+    }
+    plan->excluded_count = n;
 }
 
 /* A name of the body, to be ended with NUL. */
@@ -112,14 +143,16 @@ parse_lookup(dp_call *call, dp_plan__step *s, ort_json v)
 }
 
 /* No point that the request names is answered; points of other collections are none of it. */
-static void
+static ort_err
 exclude_inputs(dp_call *call, dp_plan *plan, const dp_plan__step *s)
 {
-    for (uint32_t i = 0; i < s->input_count; i++) {
+    ort_err err = ORT_OK;
+    for (uint32_t i = 0; err == ORT_OK && i < s->input_count; i++) {
         if (s->inputs[i].by_id && dp_plan__names_own_points(call, s)) {
-            dp_plan__exclude(plan, s->inputs[i].id);
+            err = dp_plan__exclude(plan, s->inputs[i].id);
         }
     }
+    return err;
 }
 
 static ort_err parse_step(dp_call *call, dp_plan *plan, dp_plan__step *s, ort_json body,
@@ -183,8 +216,7 @@ parse_step(dp_call *call, dp_plan *plan, dp_plan__step *s, ort_json body, uint32
     if (err == ORT_OK) {
         err = dp_api__ask_common(call, &s->ask, body);
     }
-    exclude_inputs(call, plan, s);
-    return err;
+    return err == ORT_OK ? exclude_inputs(call, plan, s) : err;
 }
 
 ort_err
@@ -195,9 +227,7 @@ dp_plan_parse(dp_plan **out, dp_call *call, ort_json body)
         return ORT_ENOMEM;
     }
     ort_err err = parse_step(call, *out, &(*out)->root, body, 0);
-    if (err == ORT_OK) {
-        err = ort_buf_check(&(*out)->excluded);
-    }
+    sort_excluded(*out);
     if (err != ORT_OK) {
         dp_plan_free(*out);
         *out = NULL;
@@ -229,7 +259,9 @@ parse_old(dp_call *call, dp_plan *plan, ort_json body,
     if (err == ORT_OK) {
         err = form(call, s, body);
     }
-    exclude_inputs(call, plan, s);
+    if (err == ORT_OK) {
+        err = exclude_inputs(call, plan, s);
+    }
     return err == ORT_OK ? dp_api__ask_common(call, &s->ask, body) : err;
 }
 
@@ -242,9 +274,7 @@ new_old(dp_plan **out, dp_call *call, ort_json body,
         return ORT_ENOMEM;
     }
     ort_err err = parse_old(call, *out, body, form);
-    if (err == ORT_OK) {
-        err = ort_buf_check(&(*out)->excluded);
-    }
+    sort_excluded(*out);
     if (err != ORT_OK) {
         dp_plan_free(*out);
         *out = NULL;

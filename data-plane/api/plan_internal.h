@@ -59,7 +59,8 @@ struct dp_plan__step {
 struct dp_plan {
     dp_plan__step root;
     size_t steps;
-    ort_buf excluded; /* ids named anywhere in the request, as JSON, comma-separated */
+    ort_point_id *excluded; /* named anywhere in the request; ascending once it is parsed */
+    uint32_t excluded_count, excluded_cap;
     bool resolved;
 };
 
@@ -76,7 +77,7 @@ dp_plan__bounded(uint64_t n)
 }
 
 /* An id that the request names: no point of that id is answered. */
-void dp_plan__exclude(dp_plan *plan, ort_point_id id);
+ORT_NODISCARD ort_err dp_plan__exclude(dp_plan *plan, ort_point_id id);
 
 /* plan_query.c: reads `query` of a step, in each of its forms. */
 ORT_NODISCARD ort_err dp_plan__parse_query(dp_call *call, dp_plan__step *s, ort_json v);

@@ -33,11 +33,11 @@ put_ids(ort_jw *w, const dp_found_list *ids)
     ort_jw_object_end(w);
 }
 
-/* All filters on the way here, and only these ids (where given), and none that the request names.
- */
+/* All filters on the way here; or only these ids, where given: they were found under those filters.
+ * `without`: and none that the request names. */
 static ort_err
 make_filter(dp_call *call, const dp_plan *plan, const dp_plan__scope *s, const dp_found_list *among,
-            dp_filter **out)
+            bool without, dp_filter **out)
 {
     ort_buf text = {0};
     ort_jw w = {.buf = &text};
@@ -46,16 +46,22 @@ make_filter(dp_call *call, const dp_plan *plan, const dp_plan__scope *s, const d
     ort_jw_object(&w);
     ort_jw_key(&w, "must");
     ort_jw_array(&w);
-    put_filters(&w, s);
     if (among != NULL) {
         put_ids(&w, among);
+    } else {
+        put_filters(&w, s);
     }
     ort_jw_array_end(&w);
-    if (plan->excluded.len > 0) {
+    if (without && plan->excluded_count > 0) {
         ort_jw_key(&w, "must_not");
-        ort_jw_raw(&w, "[{\"has_id\":[", strlen("[{\"has_id\":["));
-        ort_buf_put(&text, plan->excluded.data, plan->excluded.len);
-        ort_buf_puts(&text, "]}]");
+        ort_jw_object(&w);
+        ort_jw_key(&w, "has_id");
+        ort_jw_array(&w);
+        for (uint32_t i = 0; i < plan->excluded_count; i++) {
+            dp_point_id_write(&w, plan->excluded[i]);
+        }
+        ort_jw_array_end(&w);
+        ort_jw_object_end(&w);
     }
     ort_jw_object_end(&w);
     ort_err err = ort_buf_check(&text);
@@ -86,9 +92,13 @@ dp_plan__ask_collection(dp_call *call, const dp_plan *plan, const dp_plan__scope
     dp_filter *filter = NULL;
     dp_query q = *query;
 
-    ort_err err = make_filter(call, plan, s, among, &filter);
+    /* Searches leave points out by themselves. */
+    const bool searches = q.kind == DP_QUERY_NEAREST || q.kind == DP_QUERY_EXAMPLES;
+    ort_err err = make_filter(call, plan, s, among, !searches, &filter);
     if (err == ORT_OK) {
         q.filter = filter;
+        q.excluded = searches ? plan->excluded : NULL;
+        q.excluded_count = searches ? plan->excluded_count : 0;
         q.limit = dp_plan__bounded(want);
         q.offset = 0;
         q.exact = q.exact || among != NULL; /* a known handful: no graph can help */
@@ -353,7 +363,7 @@ ask_ordered(dp_call *call, const dp_plan *plan, const dp_found_list *among)
     dp_query q = at->ask.query;
     dp_filter *filter = NULL;
 
-    ort_err err = make_filter(call, plan, &root, among, &filter);
+    ort_err err = make_filter(call, plan, &root, among, true, &filter);
     if (err == ORT_OK) {
         q.filter = filter;
         err = dp_call_query(call, &q, 1, dp_payload_selector_wants(&at->ask.show.payload),

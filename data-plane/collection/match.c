@@ -48,9 +48,11 @@ dp_matcher__matches(dp_matcher *m, uint32_t slot)
     if (!m->bound && dp_matcher__bind(m) != ORT_OK) {
         return false;
     }
-    m->err = dp_points_payload(m->reader, slot, &payload, &len, m->diag);
-    if (m->err != ORT_OK) {
-        return false;
+    if (dp_filter_wants_payload(m->filter)) {
+        m->err = dp_points_payload(m->reader, slot, &payload, &len, m->diag);
+        if (m->err != ORT_OK) {
+            return false;
+        }
     }
     m->slot = slot;
     const dp_filter_point point = {.id = dp_points_id(m->reader, slot),

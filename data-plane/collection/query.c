@@ -176,9 +176,8 @@ prepare(search *q)
     if (err == ORT_OK && q->ask->kind != DP_QUERY_EXAMPLES) {
         err = q->ask->kind == DP_QUERY_ID ? take_stored(q) : take_vector(q, &q->ask->vector);
     }
-    if (q->skip != DP_SLOT_NONE && q->k < ORT_TOP_K_MAX) {
-        q->k++;
-    }
+    const uint64_t k = (uint64_t)q->k + q->ask->excluded_count + (q->skip != DP_SLOT_NONE);
+    q->k = k < ORT_TOP_K_MAX ? (uint32_t)k : ORT_TOP_K_MAX;
     return err;
 }
 
@@ -734,6 +733,27 @@ is_good_enough(const search *q, float score)
     return larger ? score >= q->ask->score_threshold : score <= q->ask->score_threshold;
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+    return ort_point_id_cmp(*(const ort_point_id *)a, *(const ort_point_id *)b);
+}
+
+/* Points that are no answers. They are looked for and left out, rather than filtered: a filter of a
+ * few ids would be asked about every point, and hide what is remembered of the request's own. */
+static bool
+is_skipped(const search *q, uint32_t slot)
+{
+    if (slot == q->skip) {
+        return true;
+    }
+    if (q->ask->excluded_count == 0) {
+        return false;
+    }
+    const ort_point_id id = dp_points_id(q->reader, slot);
+    return bsearch(&id, q->ask->excluded, q->ask->excluded_count, sizeof id, compare_ids) != NULL;
+}
+
 static ort_err
 show_hits(const search *q, dp_viewer *viewer, size_t index)
 {
@@ -741,7 +761,7 @@ show_hits(const search *q, dp_viewer *viewer, size_t index)
     ort_err err = ORT_OK;
     for (size_t i = 0; err == ORT_OK && i < q->count && shown < q->ask->limit; i++) {
         const float score = score_of(q, q->hits[i]);
-        if (q->hits[i].slot == q->skip) {
+        if (is_skipped(q, q->hits[i].slot)) {
             continue;
         }
         if (!is_good_enough(q, score)) {

@@ -88,12 +88,14 @@ typedef struct {
 /* One search. Everything in it is borrowed for the call. */
 typedef struct {
     dp_query_kind kind;
-    dp_vector vector;            /* NEAREST */
-    ort_point_id id;             /* ID */
-    const dp_examples *examples; /* EXAMPLES */
-    const dp_order *order;       /* ORDER */
-    const char *using_name;      /* which vector; NULL = "" */
-    const dp_filter *filter;     /* NULL = all */
+    dp_vector vector;             /* NEAREST */
+    ort_point_id id;              /* ID */
+    const dp_examples *examples;  /* EXAMPLES */
+    const dp_order *order;        /* ORDER */
+    const ort_point_id *excluded; /* NEAREST, ID, EXAMPLES: no answers; ascending */
+    uint32_t excluded_count;
+    const char *using_name;  /* which vector; NULL = "" */
+    const dp_filter *filter; /* NULL = all */
     uint64_t limit,
         offset; /* any value: what exceeds ORT_TOP_K_MAX in sum is cut, never allocated */
     bool has_threshold;

@@ -42,6 +42,9 @@ bool dp_filter_is_empty(const dp_filter *filter);
 /* Conditions in all, for costs and strict mode. */
 uint32_t dp_filter_condition_count(const dp_filter *filter);
 
+/* Whether any condition looks at payloads: ids, vectors and slices do not. */
+bool dp_filter_wants_payload(const dp_filter *filter);
+
 /* The vector names that has_vector conditions ask for: walk with i = 0, 1, ... until NULL. */
 const char *dp_filter_peek_vector_name(const dp_filter *filter, uint32_t i);
 

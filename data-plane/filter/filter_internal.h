@@ -138,6 +138,7 @@ struct dp_filter {
     ort_json_doc *doc;
     dp_clauses root;
     uint32_t condition_count;
+    bool wants_payload; /* one of them looks at payloads */
     const char **vector_names;
     uint32_t vector_name_count, vector_name_cap;
     dp_field **text_fields; /* conditions on text, but for those in `nested` */

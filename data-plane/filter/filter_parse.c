@@ -619,13 +619,16 @@ parse_condition(parser *p, dp_condition *c, ort_json v)
                         ORT_FILTER_CONDITIONS_MAX);
     }
     if (ort_json_given(ort_json_get(v, "key"))) {
+        p->filter->wants_payload = true;
         return parse_field(p, c, v);
     }
     if (ort_json_given(w = ort_json_get(v, "is_empty"))) {
+        p->filter->wants_payload = true;
         c->kind = DP_COND_IS_EMPTY;
         return parse_path(p, &c->path, ort_json_get(w, "key"));
     }
     if (ort_json_given(w = ort_json_get(v, "is_null"))) {
+        p->filter->wants_payload = true;
         c->kind = DP_COND_IS_NULL;
         return parse_path(p, &c->path, ort_json_get(w, "key"));
     }
@@ -636,6 +639,7 @@ parse_condition(parser *p, dp_condition *c, ort_json v)
         return parse_has_vector(p, c, w);
     }
     if (ort_json_given(w = ort_json_get(v, "nested"))) {
+        p->filter->wants_payload = true;
         return parse_nested(p, c, w);
     }
     if (ort_json_given(w = ort_json_get(v, "slice"))) {
@@ -833,6 +837,12 @@ uint32_t
 dp_filter_condition_count(const dp_filter *filter)
 {
     return filter != NULL ? filter->condition_count : 0;
+}
+
+bool
+dp_filter_wants_payload(const dp_filter *filter)
+{
+    return filter != NULL && filter->wants_payload;
 }
 
 const char *
