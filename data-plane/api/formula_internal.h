@@ -38,7 +38,7 @@ typedef struct {
     dp_path *path;
     dp_filter *filter;
     dp_filter_texts *texts; /* of filter, once bound */
-    ort_json otherwise; /* the default of the key; NONE: there is none */
+    ort_json otherwise;     /* the default of the key; NONE: there is none */
 } dp_formula_node;
 
 struct dp_formula {

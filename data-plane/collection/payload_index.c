@@ -112,7 +112,8 @@ dp_payload__declare(dp_shard *s, dp_fields *fields)
             dp_payload_index_file_name(field, name);
             if (ort_tree_remove(s->index_dir, name, NULL) != ORT_OK) {
                 ORT_LOG_WARN(&log_, "payload-index.left", "collection=%016" PRIx64 " file=%s",
-                             s->collection.v, name); /* refused when it is read: declared otherwise */
+                             s->collection.v,
+                             name); /* refused when it is read: declared otherwise */
             }
         }
         dp_payload_index_free(set->indexes[i]);

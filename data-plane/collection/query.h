@@ -105,7 +105,7 @@ typedef struct {
     bool indexed_only;
     const dp_filter *idf_corpus; /* sparse with idf: words are rare or not among these points;
                                     NULL: among all of the collection */
-    bool quantization_ignore; /* params.quantization: measure the rows themselves */
+    bool quantization_ignore;    /* params.quantization: measure the rows themselves */
     bool has_rescore, rescore;
     float oversampling; /* >= 1; 0 = not asked for */
 } dp_query;

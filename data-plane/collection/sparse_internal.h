@@ -34,8 +34,8 @@ typedef struct {
  * distance is -score. Only points that share an index with the query are answers.
  * idf: how to weigh the query by inverse document frequency; NULL: not at all.
  * *read_out: entries read, for measuring; may be NULL. */
-ort_err dp_sparse__search(const dp_sparse *sparse, const dp_vector *query,
-                          const dp_sparse_idf *idf, uint32_t slot_end, const dp_slot_filter *filter, uint32_t k, dp_hit *hits,
+ort_err dp_sparse__search(const dp_sparse *sparse, const dp_vector *query, const dp_sparse_idf *idf,
+                          uint32_t slot_end, const dp_slot_filter *filter, uint32_t k, dp_hit *hits,
                           size_t *n_out, uint64_t *read_out);
 
 uint64_t dp_sparse__bytes(const dp_sparse *sparse);

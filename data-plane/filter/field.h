@@ -44,8 +44,8 @@ ORT_NODISCARD ort_err dp_field_check(ort_json spec, ort_diag *diag);
 
 const char *dp_field_kind_name(dp_field_kind kind);
 
-/* From the schema's {"field": {"data_type": "keyword", "params": {..}}}. What dp_field_check() would
- * not let through today is left out. ORT_ENOMEM: *out is NULL; so it is without any field. */
+/* From the schema's {"field": {"data_type": "keyword", "params": {..}}}. What dp_field_check()
+ * would not let through today is left out. ORT_ENOMEM: *out is NULL; so it is without any field. */
 ORT_NODISCARD ort_err dp_fields_parse(dp_fields **out, ort_json schema, ort_diag *diag);
 dp_fields *dp_fields_ref(dp_fields *fields); /* NULL is fine, as below */
 void dp_fields_unref(dp_fields *fields);

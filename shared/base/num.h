@@ -14,9 +14,9 @@ const char *ort_num_scan(const char *text, const char *end, bool *integer_out);
 ORT_NODISCARD ort_err ort_num_f32(const char *text, size_t len, float *out);
 ORT_NODISCARD ort_err ort_num_f64(const char *text, size_t len, double *out);
 
-/* Reads the JSON number that starts at text: ort_num_scan() and ort_num_f32() in one pass. Returns its
- * end, or NULL when none starts there (*out untouched). *finite is set to false, and *out to 0, when
- * it is not finite as a float; it is never set to true. */
+/* Reads the JSON number that starts at text: ort_num_scan() and ort_num_f32() in one pass. Returns
+ * its end, or NULL when none starts there (*out untouched). *finite is set to false, and *out to 0,
+ * when it is not finite as a float; it is never set to true. */
 const char *ort_num_take_f32(const char *text, const char *end, float *out, bool *finite);
 
 /* Integers of exactly this text: no fraction, no exponent. ORT_EINVAL: something else, or outside

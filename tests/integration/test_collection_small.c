@@ -78,11 +78,10 @@ search_once(searcher *s)
 {
     static const float at[DIM] = {1000};
     answer *got = calloc(1, sizeof *got);
-    const dp_query q = {
-        .kind = DP_QUERY_NEAREST,
-        .vector = {.kind = DP_VECTOR_DENSE, .values = at, .count = DIM, .rows = 1},
-        .using_name = "",
-        .limit = ANCHORS};
+    const dp_query q = {.kind = DP_QUERY_NEAREST,
+                        .vector = {.kind = DP_VECTOR_DENSE, .values = at, .count = DIM, .rows = 1},
+                        .using_name = "",
+                        .limit = ANCHORS};
     ort_diag diag;
     s->searches++;
     if (got == NULL || dp_collection_query(s->f->c, &q, 1, false, collect, got, &diag) != ORT_OK) {

@@ -127,8 +127,8 @@ compare(const dp_sparse *sparse, bool filtered)
             .allowed = {filtered ? allowed : NULL, SLOTS},
         };
         uint64_t read = 0;
-        assert_int_equal(dp_sparse__search(sparse, &query, NULL, SLOTS, &filter, k, ours, &n, &read),
-                         ORT_OK);
+        assert_int_equal(
+            dp_sparse__search(sparse, &query, NULL, SLOTS, &filter, k, ours, &n, &read), ORT_OK);
         const size_t wanted = add_up(&query, &filter, k, theirs);
         assert_int_equal(n, wanted);
         for (size_t i = 0; i < n; i++) {
