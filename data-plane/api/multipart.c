@@ -111,7 +111,7 @@ is_wanted(const dp_multipart *m, const char *head, size_t len)
         if (line > sizeof disposition - 1 &&
             strncasecmp(head, disposition, sizeof disposition - 1) == 0) {
             const size_t n = parameter(head, line, "name", &name);
-            return n == strlen(m->field) && memcmp(name, m->field, n) == 0;
+            return name != NULL && n == strlen(m->field) && memcmp(name, m->field, n) == 0;
         }
         head += line + 2;
     }

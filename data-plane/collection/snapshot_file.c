@@ -81,7 +81,7 @@ dp_snapshot__write(dp_snapshot_writer *w, const void *bytes, size_t n, ort_diag 
 ort_err
 dp_snapshot__write_block(dp_snapshot_writer *w, dp_snapshot_block type, ort_diag *diag)
 {
-    unsigned char head[DP_SNAPSHOT_BLOCK_HEAD_BYTES];
+    unsigned char head[DP_SNAPSHOT_BLOCK_HEAD_BYTES] = {0};
     ort_err err = dp_snapshot__check(&w->bounds, diag);
     if (err == ORT_OK) {
         err = ort_buf_check(&w->plain);
@@ -146,7 +146,7 @@ ort_err
 dp_snapshot_writer_new(dp_snapshot_writer **out, int fd, const dp_snapshot_about *about,
                        const dp_snapshot_bounds *bounds, ort_diag *diag)
 {
-    unsigned char head[DP_SNAPSHOT_HEAD_BYTES];
+    unsigned char head[DP_SNAPSHOT_HEAD_BYTES] = {0};
     *out = NULL;
     dp_snapshot_writer *w = calloc(1, sizeof *w);
     if (w == NULL || (w->zstd = ZSTD_createCCtx()) == NULL) {
@@ -257,7 +257,7 @@ check_head(dp_snapshot_reader *r, const unsigned char *head, uint32_t *stored, u
 ort_err
 dp_snapshot__read_block(dp_snapshot_reader *r, ort_diag *diag)
 {
-    unsigned char head[DP_SNAPSHOT_BLOCK_HEAD_BYTES];
+    unsigned char head[DP_SNAPSHOT_BLOCK_HEAD_BYTES] = {0};
     uint32_t stored = 0, plain = 0;
     ort_sha256 copy = r->digest;
     ort_err err = dp_snapshot__check(&r->bounds, diag);
@@ -302,7 +302,7 @@ dp_snapshot__read_block(dp_snapshot_reader *r, ort_diag *diag)
 static ort_err
 read_head(dp_snapshot_reader *r, ort_diag *diag)
 {
-    unsigned char head[DP_SNAPSHOT_HEAD_BYTES];
+    unsigned char head[DP_SNAPSHOT_HEAD_BYTES] = {0};
     const ort_err err = dp_snapshot__read(r, head, sizeof head, diag);
     if (err != ORT_OK) {
         return err == ORT_EINVAL ? dp_snapshot__bad(diag, "the file is too short to be one") : err;

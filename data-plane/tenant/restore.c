@@ -5,10 +5,12 @@
  * old │ any error           │ crash                          │ crash to ▼                     ▼ ▼
  * trash nothing changed       swept at the next load           new, complete
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -139,6 +141,27 @@ new_entry(restoring *r, const dp_snapshot_item *item, dp_entry **out)
     return ORT_OK;
 }
 
+/* What the files of a directory take: known before the collection is opened for the first time. */
+static uint64_t
+files_bytes(int fd)
+{
+    uint64_t bytes = 0;
+    struct stat st;
+    const int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = own >= 0 ? fdopendir(own) : NULL;
+    for (struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
+        if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) {
+            bytes += (uint64_t)st.st_size;
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    } else {
+        ort_fd_close(own);
+    }
+    return bytes;
+}
+
 static ort_err
 make_one(restoring *r, dp_snapshot_reader *reader, const dp_snapshot_item *item, ort_diag *diag)
 {
@@ -156,6 +179,7 @@ make_one(restoring *r, dp_snapshot_reader *reader, const dp_snapshot_item *item,
     }
     if (err == ORT_OK) {
         err = dp_snapshot_fill(reader, fd, r->t->id, e->id, diag);
+        e->disk_bytes = files_bytes(fd);
         dp_io_point("restore.collection");
     }
     ort_fd_close(fd);

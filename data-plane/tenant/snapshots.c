@@ -388,7 +388,7 @@ make_name(const char *collection, int64_t now_ms, char out[DP_SNAPSHOT_NAME_BYTE
     struct tm tm;
     const time_t s = (time_t)(now_ms / 1000);
     size_t n = 0;
-    for (; collection[n] != '\0' && n < sizeof slug - 1; n++) {
+    for (; n < sizeof slug - 1 && collection[n] != '\0'; n++) {
         const char c = collection[n];
         const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                            (c >= '0' && c <= '9') || c == '-' || c == '_';

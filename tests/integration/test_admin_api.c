@@ -758,6 +758,60 @@ join_tokens_and_nodes_are_managed(void **state)
     sim_node_fini(&n);
 }
 
+/* Runs after the one above: tenant "here" has a node. Who may move a tenant's data, and what the
+ * leave says. */
+static void
+a_grant_is_for_one_tenant_at_its_node(void **state)
+{
+    static const char *const wrong[] = {"{}",
+                                        "{\"op\":\"steal\"}",
+                                        "{\"op\":\"clone\"}",
+                                        "{\"op\":\"backup\",\"from\":\"inside\"}",
+                                        "{\"op\":\"clone\",\"from\":\"here\"}",
+                                        "{\"op\":\"backup\",\"node\":\"mine\"}"};
+    char token[160];
+
+    (void)state;
+    json_t *first =
+        control_json(&hub, "POST", "/v1/tenants/here/grants", "{\"op\":\"backup\"}", 201);
+    json_t *again =
+        control_json(&hub, "POST", "/v1/tenants/here/grants", "{\"op\":\"backup\"}", 201);
+    json_t *home = control_json(&hub, "GET", "/v1/tenants/here/placement", NULL, 200);
+    assert_string_equal(text_of(first, "node"), text_of(home, "node"));
+    assert_string_equal(text_of(first, "endpoint"), text_of(home, "endpoint"));
+    assert_string_equal(text_of(first, "tenant"), text_of(home, "tenant"));
+    assert_string_not_equal(text_of(first, "grant"), text_of(again, "grant"));
+    json_decref(first);
+    json_decref(again);
+    json_decref(home);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        control_refused(&hub, "POST", "/v1/tenants/here/grants", NULL, wrong[i], 422, "validation");
+    }
+    control_refused(&hub, "POST", "/v1/tenants/here/grants", NULL,
+                    "{\"op\":\"clone\",\"from\":\"nowhere\"}", 404, "not-found");
+    control_refused(&hub, "POST", "/v1/tenants/nowhere/grants", NULL, "{\"op\":\"backup\"}", 404,
+                    "not-found");
+    admin_token("viewer", NULL, token);
+    control_refused(&hub, "POST", "/v1/tenants/here/grants", token, "{\"op\":\"backup\"}", 403,
+                    "forbidden");
+    admin_token("tenant-admin", "here", token);
+    control_reply own =
+        control_call(&hub, "POST", "/v1/tenants/here/grants", token, NULL, "{\"op\":\"restore\"}");
+    assert_int_equal(own.status, 201);
+    control_reply_free(&own);
+    control_refused(&hub, "POST", "/v1/tenants/outside/grants", token, "{\"op\":\"backup\"}", 404,
+                    "not-found");
+    control_refused(&hub, "POST", "/v1/tenants/here/grants", token,
+                    "{\"op\":\"clone\",\"from\":\"outside\"}", 404, "not-found");
+
+    /* No node fits: there is nothing to move, and nobody to ask. */
+    json_decref(control_json(&hub, "POST", "/v1/regions", "{\"name\":\"moon\"}", 201));
+    json_decref(control_json(&hub, "POST", "/v1/tenants",
+                             "{\"name\":\"homeless\",\"regions\":[\"moon\"]}", 201));
+    control_refused(&hub, "POST", "/v1/tenants/homeless/grants", NULL, "{\"op\":\"backup\"}", 409,
+                    "conflict");
+}
+
 int
 main(void)
 {
@@ -782,6 +836,7 @@ main(void)
         cmocka_unit_test(pages_walk_over_everything_once),
         cmocka_unit_test(every_change_is_in_the_audit_with_who_and_what),
         cmocka_unit_test(join_tokens_and_nodes_are_managed),
+        cmocka_unit_test(a_grant_is_for_one_tenant_at_its_node),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
