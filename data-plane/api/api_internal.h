@@ -194,6 +194,10 @@ ort_err dp_api__vector_drop(dp_call *call);
 ort_err dp_api__index_create(dp_call *call);
 ort_err dp_api__index_delete(dp_call *call);
 
+/* The answer of a change of indexes or vectors is that of a write: it names the newest operation.
+ */
+ort_err dp_api__write_newest(dp_call *call, bool wait);
+
 /* Writes the object `payload_schema` of a collection. */
 void dp_api__write_payload_schema(dp_call *call, const dp_schema *schema,
                                   const dp_collection_info *info);

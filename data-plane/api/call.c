@@ -91,6 +91,10 @@ dp_call_query(dp_call *call, const dp_query *queries, size_t count, bool want_pa
               dp_point_fn fn, void *ctx)
 {
     timed_fn timed = {.call = call, .fn = fn, .ctx = ctx};
+    /* A request may be made of many searches: between them is where it can end. */
+    if (ort_mono_ns() >= ort_http_req_deadline_ns(call->req)) {
+        return ort_fail(&call->diag, ORT_ETIMEOUT, "the searches of this request took too long");
+    }
     const dp_stage before = dp_call_stage(call, DP_STAGE_SEARCH);
     const ort_err err = dp_collection_query(call->collection, queries, count, want_payload,
                                             call_timed, &timed, &call->diag);

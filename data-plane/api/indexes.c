@@ -5,9 +5,8 @@
 
 #include "api/api_internal.h"
 
-/* The answer of a change of indexes is that of a write: it names the newest operation. */
-static ort_err
-write_result(dp_call *call, bool wait)
+ort_err
+dp_api__write_newest(dp_call *call, bool wait)
 {
     dp_collection_info info;
     const ort_err err = dp_call_use_collection(call);
@@ -51,7 +50,7 @@ dp_api__index_create(dp_call *call)
             "Can't auto-detect field type, please specify `field_schema` in the request");
     }
     err = dp_tenant_set_field(call->pass.tenant, name, strlen(name), text, len, spec, &call->diag);
-    return err == ORT_OK ? write_result(call, wait) : err;
+    return err == ORT_OK ? dp_api__write_newest(call, wait) : err;
 }
 
 ort_err
@@ -66,7 +65,7 @@ dp_api__index_delete(dp_call *call)
         err = dp_tenant_set_field(call->pass.tenant, name, strlen(name), field, strlen(field),
                                   (ort_json){0}, &call->diag);
     }
-    return err == ORT_OK ? write_result(call, wait) : err;
+    return err == ORT_OK ? dp_api__write_newest(call, wait) : err;
 }
 
 /* How many points carry a field is what its index says. While that is being built each point is

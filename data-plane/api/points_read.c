@@ -192,7 +192,7 @@ dp_api__points_scroll(dp_call *call)
     ort_json body, by = {0};
     uint64_t limit;
     bool has_from = false, has_next = false;
-    ort_point_id from, next;
+    ort_point_id from = {0}, next = {0};
     dp_filter *filter = NULL;
     dp_show show = {0};
     record_list list = {.call = call, .show = &show};

@@ -3,19 +3,6 @@
 
 #include "api/api_internal.h"
 
-/* The answer is that of a write: it names the newest operation. */
-static ort_err
-write_result(dp_call *call, bool wait)
-{
-    dp_collection_info info;
-    const ort_err err = dp_call_use_collection(call);
-    if (err == ORT_OK) {
-        dp_collection_get_info(call->collection, &info);
-        dp_api__write_update_result(&call->w, info.applied_lsn, wait);
-    }
-    return err;
-}
-
 ort_err
 dp_api__vector_add(dp_call *call)
 {
@@ -33,7 +20,7 @@ dp_api__vector_add(dp_call *call)
         err = dp_tenant_add_vector(call->pass.tenant, name, strlen(name), vector, strlen(vector),
                                    body, ort_http_req_deadline_ns(call->req), &call->diag);
     }
-    return err == ORT_OK ? write_result(call, wait) : err;
+    return err == ORT_OK ? dp_api__write_newest(call, wait) : err;
 }
 
 ort_err
@@ -49,5 +36,5 @@ dp_api__vector_drop(dp_call *call)
         err = dp_tenant_drop_vector(call->pass.tenant, name, strlen(name), vector, strlen(vector),
                                     ort_http_req_deadline_ns(call->req), &call->diag);
     }
-    return err == ORT_OK ? write_result(call, wait) : err;
+    return err == ORT_OK ? dp_api__write_newest(call, wait) : err;
 }
