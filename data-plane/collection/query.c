@@ -17,9 +17,10 @@
 #include "collection/vector_internal.h"
 #include "collection/view_internal.h"
 
-/* Where a filter lets no more through, all of those are measured: as quick as a walk that has to
- * look past the others, and exact. */
+/* Where a filter lets no more through, all of those are measured by their rows: exact, and as quick
+ * as a walk that has to look past the others. With a graph, which has codes to compare, fewer. */
 #define FEW_MATCHES 4096u
+#define FEW_BESIDE_GRAPH 256u
 
 #define BATCH_HITS_MAX (1u << 20) /* of one matrix product's answers */
 
@@ -398,6 +399,22 @@ measure_allowed(search *q, const dp_allowed *allowed, size_t count)
     return err;
 }
 
+/* full_scan_threshold is the user's word on what to scan, where it is not the default. */
+static uint64_t
+few_matches(const search *q)
+{
+    const dp_hnsw_settings *set = &q->schema->hnsw;
+    if (q->s->derived[q->column].graph == NULL || q->ask->exact) {
+        return FEW_MATCHES;
+    }
+    if (set->full_scan_threshold_kb == DP_FULL_SCAN_THRESHOLD_KB) {
+        return FEW_BESIDE_GRAPH;
+    }
+    const uint64_t row = (uint64_t)q->schema->size * dp_elem_bytes(q->schema->elem);
+    const uint64_t most = (uint64_t)set->full_scan_threshold_kb * 1024 / row;
+    return most < UINT32_MAX ? most : UINT32_MAX;
+}
+
 /* What the filter's verdicts come to: the slots themselves where there are few, else bits. */
 static ort_err
 settle(search *q, dp_matcher *m, dp_allowed **allowed, uint32_t **slots, size_t *count)
@@ -412,7 +429,7 @@ settle(search *q, dp_matcher *m, dp_allowed **allowed, uint32_t **slots, size_t 
     const int column = m->column;
     m->column = -1;
     ort_err err = dp_payload__evaluate(m, &told, &useful);
-    if (err == ORT_OK && useful && told.max <= FEW_MATCHES) {
+    if (err == ORT_OK && useful && told.max <= few_matches(q)) {
         m->column = (int)q->column;
         err = dp_matcher__collect_told(m, &told, slots, count);
     } else if (err == ORT_OK) {
@@ -440,7 +457,7 @@ find_filtered(search *q, dp_matcher *m)
         return err;
     }
     const uint64_t count = dp_allowed__count(allowed, q->s->points);
-    if (count <= FEW_MATCHES) {
+    if (count <= few_matches(q)) {
         err = measure_allowed(q, allowed, (size_t)count);
         dp_allowed__unref(allowed);
         return err;

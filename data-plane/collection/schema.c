@@ -165,7 +165,8 @@ read_hnsw(dp_hnsw_settings *out, ort_json own, ort_json root)
     const uint32_t m = setting(own, common, "m", DP_HNSW_M_DEFAULT);
     out->m = m > DP_HNSW_M_MAX ? DP_HNSW_M_MAX : m == 1 ? 2 : m;
     out->ef_construct = setting(own, common, "ef_construct", DP_HNSW_EF_CONSTRUCT_DEFAULT);
-    out->full_scan_threshold_kb = setting(own, common, "full_scan_threshold", 10000);
+    out->full_scan_threshold_kb =
+        setting(own, common, "full_scan_threshold", DP_FULL_SCAN_THRESHOLD_KB);
     out->indexing_threshold_kb =
         setting(optimizers, optimizers, "indexing_threshold", DP_INDEXING_THRESHOLD_KB_DEFAULT);
     out->on_disk = flag(own, common, "on_disk");

@@ -10,6 +10,7 @@
 
 /* Graph settings as they take effect for one vector: its own, over the collection's, over the
  * defaults. */
+#define DP_FULL_SCAN_THRESHOLD_KB 10000u /* the default */
 typedef struct {
     uint32_t m; /* 0: no graph */
     uint32_t ef_construct;

@@ -344,6 +344,26 @@ size_t dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_qu
 dp_walk_stop dp_hnsw__stop(const dp_hnsw *graph, const float *vector, uint32_t k, size_t depth,
                            size_t ef, size_t *pool);
 
+/* A search under a filter: hnsw_filter.c. */
+typedef struct {
+    uint32_t k;
+    size_t ef, pool;    /* as asked for; of a walk without filter */
+    size_t depth;       /* candidates wanted */
+    double share;       /* of live nodes that pass; an estimate */
+    dp_walk_stop stop;  /* of a walk without filter */
+} dp_passing;
+
+/* Leaves candidates that pass in scratch->pool, nearest first; *n_out of them: at least k where as
+ * many match. ORT_ENOMEM. */
+ORT_NODISCARD ort_err dp_hnsw__find_passing(const dp_hnsw *graph, dp_scratch *scratch,
+                                            const dp_walk_query *query,
+                                            const dp_slot_filter *filter, dp_passing ask,
+                                            size_t *n_out);
+
+/* The same by looking at each that passes; the pool has room for `wanted`. */
+size_t dp_hnsw__scan_passing(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,
+                             const dp_slot_filter *filter, size_t wanted);
+
 /* Learns it anew when the graph grew enough since the last time. Called without the gate; never
  * fails, at worst nothing is learnt. */
 void dp_hnsw__learn_stop(dp_hnsw *graph);

@@ -12,17 +12,8 @@
 #include "index/flat.h"
 #include "index/hnsw_internal.h"
 
-/* A filter that lets at least this share through is applied to the end of a walk that is longer by
- * as much; below it, walks step over nodes that do not pass (two hops, as in ACORN-1,
- * arXiv:2403.04871, but falling back to a scan when the pool does not fill). */
-#define BLIND_SELECTIVITY_MIN 0.3
-
-/* Matches are looked at one by one when there are fewer than this for each candidate of ef: a walk
- * measures about 16 slots a candidate (reference/ann.md), at random places; a scan goes in order,
- * and is exact. Under 1 % two hops do not connect the matches any more: then scan up to 4 times
- * as many. */
-#define SCAN_PER_EF 64.0
-#define TWO_HOP_SELECTIVITY_MIN 0.01
+/* So few matches are measured by their rows: that is exact, and as quick as anything. */
+#define EXACT_MATCHES_MAX 256.0
 
 #define SELECTIVITY_SAMPLES 256u
 
@@ -461,82 +452,6 @@ keep_answers(const dp_hnsw *graph, const dp_slot_filter *filter, dp_candidate *c
     return kept;
 }
 
-/* Neighbours of a node that pass, and of those that do not, their neighbours that pass: into ids
- * and rows, at most DP_BATCH_MAX. */
-static size_t
-meet_passing(const dp_hnsw *graph, dp_scratch *s, const dp_slab *codes, uint32_t slot,
-             const dp_slot_filter *filter)
-{
-    uint32_t near_count = dp_hnsw__read(graph, slot, 0, s->spare);
-    uint32_t *far = s->spare + near_count;
-    size_t n = 0;
-
-    for (uint32_t i = 0; i < near_count; i++) {
-        uint32_t near = s->spare[i];
-        uint32_t far_count;
-
-        if (dp_scratch_visit(s, near) && may_answer(graph, filter, near) && n < DP_BATCH_MAX) {
-            s->ids[n++] = near;
-            continue;
-        }
-        if (dp_slot_filter_passes(filter, near)) {
-            continue; /* met before, and followed on its own account */
-        }
-        far_count = dp_hnsw__read(graph, near, 0, far);
-        for (uint32_t j = 0; j < far_count && n < DP_BATCH_MAX; j++) {
-            if (may_answer(graph, filter, far[j]) && dp_scratch_visit(s, far[j])) {
-                s->ids[n++] = far[j];
-            }
-        }
-    }
-    for (size_t i = 0; i < n; i++) {
-        s->rows[i] = dp_hnsw__peek(graph, codes, s->ids[i]);
-    }
-    return n;
-}
-
-/* A walk over nodes that pass, two hops at a time. *complete: the pool filled, so that what is in
- * it is as good as an unfiltered walk's. */
-static size_t
-walk_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp_candidate start,
-             const dp_slot_filter *filter, size_t ef, bool *complete)
-{
-    dp_candidate *pool = s->pool;
-    size_t size = 1;
-    size_t at = 0;
-
-    (void)dp_scratch_visit(s, start.slot);
-    pool[0] = start; /* a bridge, whether it passes or not */
-    while (at < size) {
-        size_t first = size;
-        uint32_t slot = pool[at].slot;
-        size_t n;
-
-        pool[at].slot |= DP_EXPANDED;
-        n = meet_passing(graph, s, dp_hnsw__codes(s, query), slot, filter);
-        measure_met(graph, query, s->rows, n, s->distances);
-        for (size_t i = 0; i < n; i++) {
-            float d = s->distances[i];
-            size_t place;
-
-            if (!(size < ef ? d < INFINITY : d < pool[ef - 1].distance)) {
-                continue;
-            }
-            place = pool_insert(pool, &size, ef, (dp_candidate){.distance = d, .slot = s->ids[i]});
-            first = place < first ? place : first;
-        }
-        at = first <= at ? first : at + 1;
-        while (at < size && (pool[at].slot & DP_EXPANDED) != 0) {
-            at++;
-        }
-    }
-    *complete = size == ef;
-    for (size_t i = 0; i < size; i++) {
-        pool[i].slot &= ~DP_EXPANDED;
-    }
-    return keep_answers(graph, filter, pool, size);
-}
-
 static ort_err
 search(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_hnsw_query ask, size_t ef,
        const dp_slot_filter *filter, dp_hit *hits, size_t *n_out)
@@ -545,56 +460,63 @@ search(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_hnsw_query a
     double live = (double)dp_hnsw_count(graph);
     double nodes = live + (double)dp_hnsw_deleted(graph);
     double share = selectivity_of(graph, filter);
-    double scan_max = (share < TWO_HOP_SELECTIVITY_MIN ? 4 : 1) * SCAN_PER_EF * (double)ef;
     dp_walk_query query = {.vector = vector, .code = NULL};
     dp_candidate start;
+    dp_walk_stop stop = DP_WALK_TO_THE_END;
     size_t pool = ef;
     size_t depth = k; /* of the pool, how many are looked at again */
-    bool complete;
-    size_t n;
+    size_t n = 0;
     ort_err err;
 
-    if (share < 1.0 && share * live <= scan_max) {
-        return scan(graph, vector, k, filter, hits, n_out);
+    if (share < 1.0 && share * live <= EXACT_MATCHES_MAX) {
+        err = dp_scratch_pool(s, k);
+        if (err == ORT_OK) {
+            n = dp_hnsw__scan_passing(graph, s, &query, filter, k);
+            *n_out = answer(graph, s, &query, s->pool, n, ask, k, hits);
+        }
+        return err;
     }
     if (!ask.by_rows) {
         dp_hnsw__aim(graph, s, vector, &query);
-    }
-    if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {
-        *n_out = 0;
-        return ORT_OK;
     }
     if (dp_hnsw__codes(s, &query) != NULL) {
         depth = rerank_count(graph, s, ask, ef);
         pool = dp_hnsw__widen(s->set, ef);
         pool = pool > depth || depth <= DP_HNSW_DEPTH_USUAL((size_t)k) ? pool : depth;
     }
-    if (share >= BLIND_SELECTIVITY_MIN) {
-        dp_walk_stop stop = DP_WALK_TO_THE_END;
-        double longer = (double)pool * nodes / (share * live > 1 ? share * live : 1);
+    if (share < 1.0) {
+        size_t stopped = pool;
+        const dp_passing passing = {.k = k,
+                                    .ef = ef,
+                                    .pool = pool,
+                                    .depth = depth,
+                                    .share = share,
+                                    .stop = dp_hnsw__stop(graph, vector, k, depth, ef, &stopped)};
 
+        err = dp_hnsw__find_passing(graph, s, &query, filter, passing, &n);
+        depth = n;
+    } else {
+        if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {
+            *n_out = 0;
+            return ORT_OK;
+        }
+        const double longer = (double)pool * nodes / (live > 1 ? live : 1); /* past the dead */
         if (longer <= 1.02 * (double)pool) {
             stop = dp_hnsw__stop(graph, vector, k, depth, ef, &pool);
         } else {
             pool = longer < 4.0 * (double)pool ? (size_t)longer : 4 * pool;
         }
         err = dp_scratch_pool(s, pool);
-        if (err != ORT_OK) {
-            return err;
+        if (err == ORT_OK) {
+            n = dp_hnsw__walk(graph, s, &query, start, 0, pool, stop);
+            n = keep_answers(graph, filter, s->pool, n);
+            if (n < k && n < (size_t)live) {
+                return scan(graph, vector, k, filter, hits, n_out);
+            }
         }
-        n = dp_hnsw__walk(graph, s, &query, start, 0, pool, stop);
-        n = keep_answers(graph, filter, s->pool, n);
-        complete = n >= k;
-    } else {
-        err = dp_scratch_pool(s, pool);
-        if (err != ORT_OK) {
-            return err;
-        }
-        n = walk_passing(graph, s, &query, start, filter, pool, &complete);
-        complete = complete && n >= k;
     }
-    if (!complete && n < (size_t)dp_hnsw_count(graph)) {
-        return scan(graph, vector, k, filter, hits, n_out);
+    if (err != ORT_OK) {
+        return err;
     }
     *n_out = answer(graph, s, &query, s->pool, n, ask, depth, hits);
     return ORT_OK;

@@ -56,6 +56,20 @@ bench_peer_search(bench_peer *peer, const float *query, uint32_t k, uint32_t ef,
     }
 }
 
+void
+bench_peer_hide(bench_peer *peer, uint32_t id, bool hidden)
+{
+    const auto internal = peer->graph->label_lookup_[id];
+
+    if (hidden != peer->graph->isMarkedDeleted(internal)) {
+        if (hidden) {
+            peer->graph->markDelete(id);
+        } else {
+            peer->graph->unmarkDelete(id);
+        }
+    }
+}
+
 size_t
 bench_peer_bytes(const bench_peer *peer)
 {

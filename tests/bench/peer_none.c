@@ -57,3 +57,11 @@ bench_peer_free(bench_peer *peer)
 {
     (void)peer;
 }
+
+void
+bench_peer_hide(bench_peer *peer, uint32_t id, bool hidden)
+{
+    (void)peer;
+    (void)id;
+    (void)hidden;
+}
