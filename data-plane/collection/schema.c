@@ -162,7 +162,12 @@ read_hnsw(dp_hnsw_settings *out, ort_json own, ort_json root)
 {
     const ort_json common = ort_json_get(root, "hnsw_config");
     const ort_json optimizers = ort_json_get(root, "optimizers_config");
-    const uint32_t m = setting(own, common, "m", DP_HNSW_M_DEFAULT);
+    uint32_t m = setting(own, common, "m", DP_HNSW_M_DEFAULT);
+    /* Links among points of one value only are a way to have none between values. Here a filter
+     * walks over its matches alone, so that one graph serves every value. */
+    if (m == 0) {
+        m = setting(own, common, "payload_m", 0);
+    }
     out->m = m > DP_HNSW_M_MAX ? DP_HNSW_M_MAX : m == 1 ? 2 : m;
     out->ef_construct = setting(own, common, "ef_construct", DP_HNSW_EF_CONSTRUCT_DEFAULT);
     out->full_scan_threshold_kb =
