@@ -101,6 +101,9 @@ dp_collection_set_schema(dp_collection *c, dp_schema *schema)
             dp_allowed__forget(s->allowed); /* text conditions may mean something else now */
         }
         pthread_rwlock_unlock(&s->view);
+        for (uint32_t column = 0; column < s->derived_count; column++) {
+            dp_shard__ask_codes(s, column);
+        }
         dp_points_set_packing(s->points,
                               dp_shard__packing(schema)); /* no checkpoint is under way */
         pthread_mutex_unlock(&s->maintaining);
@@ -221,6 +224,7 @@ count_vectors(dp_shard *s, dp_collection_info *out)
         } else if (d->graph != NULL) {
             const uint64_t in_graph = dp_hnsw_count(d->graph);
             out->indexed_vectors += in_graph < d->live_count ? in_graph : d->live_count;
+            out->code_bytes += dp_hnsw_code_row_bytes(d->graph) * in_graph;
         }
     }
     out->applied_lsn = s->applied_lsn;

@@ -155,6 +155,7 @@ typedef struct {
     uint64_t bytes;           /* logical */
     uint64_t vector_bytes;    /* of those, dense vectors' */
     uint64_t disk_bytes;      /* files */
+    uint64_t code_bytes;      /* what searches compare before they look at vectors */
     uint32_t segments;
     uint64_t update_queue; /* writes waiting */
     uint64_t applied_lsn;

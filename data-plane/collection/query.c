@@ -361,7 +361,11 @@ walk(search *q, dp_slot_filter *filter)
     dp_derived *d = &q->s->derived[q->column];
     const uint32_t indexed = atomic_load_explicit(&d->indexed_end, memory_order_acquire);
     const uint32_t end = dp_points_slot_end(q->s->points);
-    const dp_hnsw_query ask = {.k = q->k, .ef = q->ask->hnsw_ef};
+    const dp_hnsw_query ask = {.k = q->k,
+                               .ef = q->ask->hnsw_ef,
+                               .oversampling = q->ask->oversampling,
+                               .by_rows = q->ask->quantization_ignore,
+                               .unrescored = q->ask->has_rescore && !q->ask->rescore};
     ort_err err = dp_hnsw_search(d->graph, q->vector.values, ask, filter, q->hits, &q->count);
     if (err != ORT_OK || q->ask->indexed_only || indexed >= end) {
         return err;

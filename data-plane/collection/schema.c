@@ -205,6 +205,62 @@ read_dense(dp_vector_schema *v, ort_json params)
     return metric && elem;
 }
 
+/* The number behind a name in a table; `otherwise` where it is not given. What was let in by check_
+ * quantization() is in the table. */
+typedef struct {
+    const char *name;
+    uint32_t value;
+} named;
+
+static uint32_t
+number_of(ort_json v, const named *table, size_t count, uint32_t otherwise)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (ort_json_str_is(v, table[i].name)) {
+            return table[i].value;
+        }
+    }
+    return otherwise;
+}
+#define NUMBER_OF(v, table, otherwise) \
+    number_of(v, table, sizeof(table) / sizeof *(table), otherwise)
+
+/* quantization_config in words of the index. Compressions count from floats of four bytes; what
+ * Qdrant calls turbo are our rotated codes, and one and a half bits are two. */
+static void
+read_quantization(dp_vector_schema *v, ort_json own, ort_json common)
+{
+    static const named ratios[] = {{"x4", 1}, {"x8", 2}, {"x16", 4}, {"x32", 8}, {"x64", 16}};
+    static const named encodings[] = {{"one_bit", 1}, {"two_bits", 2}, {"one_and_half_bits", 2}};
+    static const named queries[] = {{"binary", 1}, {"scalar4bits", 4}, {"scalar8bits", 8}};
+    static const named bits[] = {{"bits1", 1}, {"bits1_5", 2}, {"bits2", 2}, {"bits4", 4}};
+    const ort_json q = ort_json_given(own) ? own : common;
+    const ort_json scalar = ort_json_get(q, "scalar"), product = ort_json_get(q, "product");
+    const ort_json binary = ort_json_get(q, "binary"), turbo = ort_json_get(q, "turbo");
+    v->code = DP_CODE_AUTO;
+    v->coding = (dp_code_options){0};
+    if (v->metric == DP_METRIC_MANHATTAN) {
+        return; /* rows are compared */
+    }
+    if (ort_json_given(scalar)) {
+        double quantile;
+        v->code = DP_CODE_INT8;
+        if (ort_json_f64(ort_json_get(scalar, "quantile"), &quantile) == ORT_OK) {
+            v->coding.quantile = (float)quantile;
+        }
+    } else if (ort_json_given(product)) {
+        v->code = DP_CODE_PRODUCT;
+        v->coding.ratio = NUMBER_OF(ort_json_get(product, "compression"), ratios, 4);
+    } else if (ort_json_given(binary)) {
+        v->code = DP_CODE_BINARY;
+        v->coding.bits = NUMBER_OF(ort_json_get(binary, "encoding"), encodings, 1);
+        v->coding.query_bits = NUMBER_OF(ort_json_get(binary, "query_encoding"), queries, 8);
+    } else if (ort_json_given(turbo)) {
+        v->code = DP_CODE_ROTATED;
+        v->coding.bits = NUMBER_OF(ort_json_get(turbo, "bits"), bits, 4);
+    }
+}
+
 static ort_err
 read_vector(dp_schema *schema, ort_json v, ort_diag *diag)
 {
@@ -224,6 +280,8 @@ read_vector(dp_schema *schema, ort_json v, ort_diag *diag)
     }
     out->dropped = ort_json_given(ort_json_get(v, "dropped"));
     read_hnsw(&out->hnsw, ort_json_get(params, "hnsw_config"), root);
+    read_quantization(out, ort_json_get(params, "quantization_config"),
+                      ort_json_get(root, "quantization_config"));
     out->name = strndup(name, len);
     if (out->name == NULL) {
         return ort_fail(diag, ORT_ENOMEM, "out of memory");

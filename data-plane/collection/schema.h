@@ -6,7 +6,7 @@
 #include "base/limits.h"
 #include "collection/strict.h"
 #include "filter/field.h"
-#include "index/distance.h"
+#include "index/coder.h"
 
 /* Graph settings as they take effect for one vector: its own, over the collection's, over the
  * defaults. */
@@ -31,6 +31,8 @@ typedef struct {
     dp_elem elem;          /* dense only: how a component is stored */
     bool on_disk;          /* dense only: rows are fetched from disk, not kept in memory */
     dp_hnsw_settings hnsw; /* dense only */
+    dp_code code;          /* dense only: AUTO without a quantization_config */
+    dp_code_options coding;
 } dp_vector_schema;
 
 /* Below this a scan answers within a tenth of a millisecond from the cache and a third from memory,

@@ -27,6 +27,8 @@ graph_config(const dp_shard *s, uint32_t column)
     return (dp_hnsw_config){.metric = v->metric,
                             .m = v->hnsw.m,
                             .ef_construct = v->hnsw.ef_construct,
+                            .code = v->code,
+                            .coding = v->coding,
                             .seed = s->collection.v ^ column,
                             .links_on_disk = v->hnsw.on_disk};
 }
@@ -126,6 +128,56 @@ drop_graph(dp_shard *s, uint32_t column)
 }
 
 void
+dp_shard__ask_codes(dp_shard *s, uint32_t column)
+{
+    dp_derived *d = &s->derived[column];
+    const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
+    ort_diag diag;
+    /* The schema checked it: an error would be one of ours. */
+    if (d->graph != NULL && dp_hnsw_ask_codes(d->graph, v->code, v->coding, &diag) != ORT_OK) {
+        ORT_LOG_WARN(&log_, "graph.codes", "collection=%016" PRIx64 " column=%u err=%s",
+                     s->collection.v, column, diag.text);
+    }
+}
+
+/* Once the tail is short: has the codes trained that the schema asks for by now, or chosen anew. */
+static void
+tend_codes(dp_shard *s, uint32_t column)
+{
+    dp_derived *d = &s->derived[column];
+    ort_diag diag;
+    dp_shard__ask_codes(s, column);
+    if (!dp_hnsw_wants_tune(d->graph) || ort_mono_ns() < atomic_load(&s->graph_retry_ns)) {
+        return;
+    }
+    dp_reader reader;
+    dp_reader_init(&reader, s->points);
+    const ort_err err = dp_hnsw_tune(d->graph, &s->building, &diag);
+    dp_reader_fini(&reader);
+    if (err == ORT_OK) {
+        d->graph_dirty = true;
+        return;
+    }
+    atomic_store(&s->graph_retry_ns, ort_mono_ns() + DP_RETRY_NS);
+    if (err != ORT_EBUSY) {
+        ORT_LOG_WARN(&log_, "graph.codes", "collection=%016" PRIx64 " column=%u err=%s",
+                     s->collection.v, column, diag.text);
+    }
+}
+
+bool
+dp_shard__wants_codes(dp_shard *s)
+{
+    bool wants = false;
+    pthread_rwlock_rdlock(&s->view);
+    for (uint32_t c = 0; c < s->derived_count; c++) {
+        wants = wants || (s->derived[c].graph != NULL && dp_hnsw_wants_tune(s->derived[c].graph));
+    }
+    pthread_rwlock_unlock(&s->view);
+    return wants;
+}
+
+void
 dp_shard__tend_graph(dp_shard *s, uint32_t column)
 {
     dp_derived *d = &s->derived[column];
@@ -143,6 +195,11 @@ dp_shard__tend_graph(dp_shard *s, uint32_t column)
     }
     if (d->graph != NULL && !build_at_once(s, column)) {
         insert_slice(s, column);
+    }
+    if (d->graph != NULL &&
+        atomic_load_explicit(&s->slot_end, memory_order_acquire) - atomic_load(&d->indexed_end) <
+            SLICE_SLOTS) {
+        tend_codes(s, column);
     }
     if (d->graph != NULL && dp_hnsw_wants_repair(d->graph)) {
         dp_reader reader;

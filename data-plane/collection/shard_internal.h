@@ -178,7 +178,9 @@ void dp_shard__open_graphs(dp_shard *s);
  * forgotten, its graph made anew. progress->cancel (may be NULL) leaves the rest out. */
 void dp_shard__adopt_graphs(dp_shard *s, dp_hnsw_progress *progress);
 void dp_shard__settle_graph(dp_shard *s, uint32_t column); /* into memory, if that is its place */
-void dp_shard__tend_graph(dp_shard *s, uint32_t column);   /* makes, builds a slice, repairs */
+void dp_shard__tend_graph(dp_shard *s, uint32_t column); /* makes, builds a slice, codes, repairs */
+void dp_shard__ask_codes(dp_shard *s, uint32_t column);  /* the schema's; maintaining is held */
+bool dp_shard__wants_codes(dp_shard *s); /* a graph's codes are to be trained or chosen anew */
 void dp_shard__save_graphs(dp_shard *s);
 
 /* --- shard_upkeep.c */

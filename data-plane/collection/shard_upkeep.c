@@ -92,7 +92,8 @@ anything_to_do(dp_shard *s)
     const bool dead = s->dead_count > 0 || s->dead_lost;
     pthread_mutex_unlock(&s->upkeep);
     return dead || checkpoint_due(s) || log_pack_due(s) || dp_payload__is_due(s) ||
-           (ort_mono_ns() >= atomic_load(&s->graph_retry_ns) && dp_shard__due(s) > 0);
+           (ort_mono_ns() >= atomic_load(&s->graph_retry_ns) &&
+            (dp_shard__due(s) > 0 || dp_shard__wants_codes(s)));
 }
 
 void

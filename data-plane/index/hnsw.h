@@ -63,6 +63,18 @@ ORT_NODISCARD ort_err dp_hnsw_repair(dp_hnsw *graph);
 /* True once a tenth of the nodes are deleted. */
 bool dp_hnsw_wants_repair(const dp_hnsw *graph);
 
+/* Progress of a build, shared with whoever shows or stops it. */
+typedef struct {
+    _Atomic(uint32_t) done;     /* slots handled */
+    _Atomic(uint32_t) total;    /* slots to handle */
+    _Atomic(bool) cancel;       /* set by anyone: the build returns soon with ORT_EBUSY */
+    _Atomic(uint32_t) throttle; /* 0 .. 100: share of the time to sleep, while searches wait */
+
+    /* Whether they do now, asked every few inserts by any of the build's threads; NULL: always. */
+    bool (*busy)(void *arg);
+    void *arg;
+} dp_hnsw_progress;
+
 /* Asks for other codes. Nothing changes but that dp_hnsw_wants_tune(); walks go over what there is
  * until dp_hnsw_tune().
  *
@@ -79,10 +91,11 @@ bool dp_hnsw_wants_tune(const dp_hnsw *graph);
 /* Trains the codes that the configuration asks for, or with DP_CODE_AUTO tries which are best, on
  * the graph's own rows; then walks go over them. Learns how much deeper they must look than walks
  * over rows do. Searches and inserts go on; it takes seconds, and memory for one more set of codes:
- * call it from a worker. Does nothing while another thread does it.
+ * call it from a worker. Does nothing while another thread does it. Of `progress`, which may be
+ * NULL, only `cancel` is looked at.
  *
- * ORT_ENOMEM, ORT_EBUSY, ORT_EINVAL (options out of their range): walks go on as before */
-ORT_NODISCARD ort_err dp_hnsw_tune(dp_hnsw *graph, ort_diag *diag);
+ * ORT_EBUSY (cancelled), ORT_ENOMEM: walks go on as before */
+ORT_NODISCARD ort_err dp_hnsw_tune(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag);
 
 /* What walks go over now. */
 typedef struct {
@@ -94,6 +107,7 @@ typedef struct {
     uint32_t depth;   /* candidates measured again by their rows */
 } dp_hnsw_codes_report;
 void dp_hnsw_codes(dp_hnsw *graph, dp_hnsw_codes_report *out);
+size_t dp_hnsw_code_row_bytes(const dp_hnsw *graph); /* the same; takes no lock */
 
 /* Two numbers of one type, so they are named at the call: {.k = 10, .ef = 64}. */
 typedef struct {
@@ -118,18 +132,6 @@ typedef struct {
  * Malkov & Yashunin 2018, algorithm 5. */
 ORT_NODISCARD ort_err dp_hnsw_search(dp_hnsw *graph, const float *query, dp_hnsw_query ask,
                                      const dp_slot_filter *filter, dp_hit *hits, size_t *n_out);
-
-/* Progress of a build, shared with whoever shows or stops it. */
-typedef struct {
-    _Atomic(uint32_t) done;     /* slots handled */
-    _Atomic(uint32_t) total;    /* slots to handle */
-    _Atomic(bool) cancel;       /* set by anyone: the build returns soon with ORT_EBUSY */
-    _Atomic(uint32_t) throttle; /* 0 .. 100: share of the time to sleep, while searches wait */
-
-    /* Whether they do now, asked every few inserts by any of the build's threads; NULL: always. */
-    bool (*busy)(void *arg);
-    void *arg;
-} dp_hnsw_progress;
 
 /* Inserts every slot of [slot_begin, slot_end) that is in `live` and not yet in the graph, with
  * this many threads (1 = the calling one; all builds of the process together have no more helpers

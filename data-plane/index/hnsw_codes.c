@@ -138,6 +138,12 @@ dp_hnsw__publish_set(dp_hnsw *graph, dp_code_set *set)
 }
 
 size_t
+dp_hnsw_code_row_bytes(const dp_hnsw *graph)
+{
+    return atomic_load_explicit((_Atomic(size_t) *)&graph->set_row_bytes, memory_order_relaxed);
+}
+
+size_t
 dp_hnsw__codes_bytes(const dp_hnsw *graph, uint32_t count)
 {
     size_t model =
@@ -249,7 +255,7 @@ begin_next(dp_hnsw *graph, dp_code_set *next)
 
 /* Codes what was in the graph before `next` was known. */
 static ort_err
-recode(dp_hnsw *graph, dp_code_set *next)
+recode(dp_hnsw *graph, dp_code_set *next, const dp_hnsw_progress *progress)
 {
     uint32_t end = atomic_load_explicit(&graph->slot_end, memory_order_acquire);
     dp_scratch *s = NULL;
@@ -258,6 +264,9 @@ recode(dp_hnsw *graph, dp_code_set *next)
     for (uint32_t begin = 0; begin < end; begin += RECODE_PART) {
         uint32_t stop = end - begin < RECODE_PART ? end : begin + RECODE_PART;
 
+        if (dp_hnsw__is_cancelled(progress)) {
+            return ORT_EBUSY;
+        }
         pthread_rwlock_rdlock(&graph->gate);
         err = dp_hnsw__take(graph, &graph->next, &s);
         err = err == ORT_OK ? room_for(graph, s, s->set, next) : err;
@@ -280,14 +289,14 @@ recode(dp_hnsw *graph, dp_code_set *next)
 }
 
 ort_err
-dp_hnsw__add_next(dp_hnsw *graph, dp_code_set *next)
+dp_hnsw__add_next(dp_hnsw *graph, dp_code_set *next, const dp_hnsw_progress *progress)
 {
     ort_err err = begin_next(graph, next);
 
     if (err != ORT_OK) {
         return err;
     }
-    err = recode(graph, next);
+    err = recode(graph, next, progress);
     if (err != ORT_OK) {
         dp_hnsw__end_next(graph, false);
     } else {

@@ -296,7 +296,15 @@ ORT_NODISCARD ort_err dp_hnsw__go_over(const dp_hnsw *graph, dp_scratch *scratch
 
 /* Fills a set beside the one in use, by one thread at a time (graph->tuning); when that fails it is
  * still the caller's. */
-ORT_NODISCARD ort_err dp_hnsw__add_next(dp_hnsw *graph, dp_code_set *next);
+ORT_NODISCARD ort_err dp_hnsw__add_next(dp_hnsw *graph, dp_code_set *next,
+                                        const dp_hnsw_progress *progress);
+
+static inline bool
+dp_hnsw__is_cancelled(const dp_hnsw_progress *progress)
+{
+    return progress != NULL &&
+           atomic_load_explicit((_Atomic(bool) *)&progress->cancel, memory_order_relaxed);
+}
 
 /* Puts the next set in the place of the one in use, or forgets it. Returns the one that nobody uses
  * any more, for the caller to free. */

@@ -375,6 +375,9 @@ answer(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, dp_candi
     if (dp_hnsw__codes(s, query) != NULL && !ask.unrescored) {
         n = rerank(graph, s, query, c, n < depth ? n : depth, k);
     } else {
+        for (size_t i = 0; ask.unrescored && graph->metric == DP_METRIC_EUCLID && i < n; i++) {
+            c[i].distance = c[i].distance > 0.0F ? c[i].distance : 0; /* codes can tell less */
+        }
         sort_candidates(c, n);
     }
     n = n < k ? n : k;

@@ -54,6 +54,7 @@ typedef struct {
 
 typedef struct {
     dp_hnsw *graph;
+    const dp_hnsw_progress *progress;
     sample samples[SAMPLES];
     size_t count;
     double rows_recall[DP_TUNE_STEPS]; /* of walks over rows */
@@ -158,6 +159,9 @@ take_samples(trial *t, dp_scratch *s)
     for (uint32_t tries = 0; tries < SAMPLES * 8 && t->count < SAMPLES; tries++) {
         uint32_t slot;
 
+        if (dp_hnsw__is_cancelled(t->progress)) {
+            return;
+        }
         x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         slot = (uint32_t)((x >> 33) % end);
         if (dp_hnsw__state(graph, slot) == DP_NODE_LIVE && dp_hnsw__level(graph, slot) == 0 &&
@@ -170,7 +174,7 @@ take_samples(trial *t, dp_scratch *s)
 static void
 measure_rows(trial *t, dp_scratch *s)
 {
-    for (int i = 0; i < DP_TUNE_STEPS; i++) {
+    for (int i = 0; i < DP_TUNE_STEPS && !dp_hnsw__is_cancelled(t->progress); i++) {
         size_t found = 0;
 
         for (size_t j = 0; j < t->count; j++) {
@@ -211,7 +215,7 @@ tune_step(const trial *t, dp_scratch *s, dp_code_set *set, int step, size_t most
     double total = (double)(t->count * K);
     double want = t->rows_recall[step] - LOSS;
 
-    for (size_t w = 0; w <= most; w++) {
+    for (size_t w = 0; w <= most && !dp_hnsw__is_cancelled(t->progress); w++) {
         size_t ef = (size_t)((float)step_ef[step] * widenings[w]);
         uint32_t enough;
         uint32_t depth = 1;
@@ -245,7 +249,7 @@ tune_set(trial *t, dp_scratch *s, dp_code_set *set, size_t most)
     for (int i = 0; i < DP_TUNE_STEPS && found != NULL && s->set == set; i++) {
         reached = tune_step(t, s, set, i, most, found) && reached;
     }
-    if (found != NULL && t->count > 0) {
+    if (found != NULL && t->count > 0 && !dp_hnsw__is_cancelled(t->progress)) {
         atomic_store_explicit(&set->tuned_at, dp_hnsw_count(t->graph), memory_order_release);
     }
     free(found);
@@ -410,12 +414,16 @@ try_choice(trial *t, const choice *c, bool must, double *cost, bool *taken, ort_
     if (err != ORT_OK) {
         return err;
     }
-    err = dp_hnsw__add_next(graph, set);
+    err = dp_hnsw__add_next(graph, set, t->progress);
     if (err != ORT_OK) {
         dp_code_set_free(set);
-        return ort_fail(diag, err, "no memory for codes");
+        return ort_fail(diag, err, "the codes could not be filled");
     }
     reached = measure_set(t, set, must ? WIDENINGS - 1 : WIDENING_FREELY);
+    if (dp_hnsw__is_cancelled(t->progress)) {
+        dp_code_set_free(dp_hnsw__end_next(graph, false));
+        return ort_fail(diag, ORT_EBUSY, "the choice of codes was cancelled");
+    }
     *taken = must || (reached && cost_of(graph, set) <= WORTH * *cost);
     *cost = *taken ? cost_of(graph, set) : *cost;
     dp_code_set_free(dp_hnsw__end_next(graph, *taken));
@@ -482,11 +490,19 @@ ort_err
 dp_hnsw_ask_codes(dp_hnsw *graph, dp_code code, dp_code_options options, ort_diag *diag)
 {
     ort_err err = dp_code_options_check(code, options, graph->metric, diag);
+    bool same;
 
     if (err != ORT_OK) {
         return err;
     }
     code = dp_hnsw__resolve(graph, code);
+    /* Most calls change nothing, and need not stop the inserts. */
+    pthread_rwlock_rdlock(&graph->gate);
+    same = code == graph->code && dp_code_options_equal(code, options, graph->coding);
+    pthread_rwlock_unlock(&graph->gate);
+    if (same) {
+        return ORT_OK;
+    }
     pthread_rwlock_wrlock(&graph->gate);
     if (code != graph->code || !dp_code_options_equal(code, options, graph->coding)) {
         graph->code = code;
@@ -498,7 +514,7 @@ dp_hnsw_ask_codes(dp_hnsw *graph, dp_code code, dp_code_options options, ort_dia
 }
 
 ort_err
-dp_hnsw_tune(dp_hnsw *graph, ort_diag *diag)
+dp_hnsw_tune(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag)
 {
     trial *t;
     choice asked;
@@ -518,6 +534,7 @@ dp_hnsw_tune(dp_hnsw *graph, ort_diag *diag)
         err = ort_fail(diag, ORT_ENOMEM, "no memory to try codes");
     } else {
         t->graph = graph;
+        t->progress = progress;
         err = tune(t, &asked, diag);
     }
     free(t);

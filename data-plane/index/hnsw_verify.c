@@ -291,14 +291,10 @@ take_set(dp_hnsw *graph, dp_code_set *set, uint32_t row_bytes, ort_diag *diag)
         dp_code_set_free(set);
         return damaged("model's bytes", diag);
     }
-    /* Every graph begins with bytes a component, whatever it is to have later. */
-    if (graph->code != DP_CODE_AUTO && graph->code != kind && kind != DP_CODE_INT8) {
-        dp_code_set_free(set);
-        return ort_fail(diag, ORT_ESTALE, "the graph's file was built with other codes");
-    }
     dp_code_set_free(dp_hnsw__set(graph));
     dp_hnsw__publish_set(graph, set);
-    /* Codes that were asked for are still to be trained, unless these are they. */
+    /* Codes that were asked for are still to be trained, unless these are they; the links serve
+     * any. */
     if (graph->code == DP_CODE_AUTO ||
         (kind == graph->code &&
          dp_code_options_equal(kind, dp_coder_options(set->coder), graph->coding))) {

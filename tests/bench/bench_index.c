@@ -293,7 +293,7 @@ tune(const bench *b, contender *c)
     ort_diag diag = {{0}};
     double at = bench_now_s();
 
-    if (dp_hnsw_wants_tune(c->graph) && dp_hnsw_tune(c->graph, &diag) != ORT_OK) {
+    if (dp_hnsw_wants_tune(c->graph) && dp_hnsw_tune(c->graph, NULL, &diag) != ORT_OK) {
         bench_die(diag.text);
     }
     dp_hnsw_codes(c->graph, &codes);

@@ -160,11 +160,75 @@ searches_find_the_nearest_while_points_come_and_go(void **state)
     free(r.vectors);
 }
 
+static void
+set_quantization(run *r, const char *config)
+{
+    ort_diag diag;
+    ort_json_doc *doc;
+    dp_schema *old = dp_collection_schema(r->f.c), *fresh;
+    char body[160];
+    snprintf(body, sizeof body, "{\"quantization_config\":%s}", config);
+    assert_int_equal(ort_json_parse(&doc, body, strlen(body), (ort_json_limits){0}, &diag), ORT_OK);
+    assert_int_equal(dp_schema_patch(&fresh, old, ort_json_root(doc), &diag), ORT_OK);
+    ort_json_free(doc);
+    dp_collection_set_schema(r->f.c, fresh);
+    dp_schema_unref(old);
+    dp_schema_unref(r->f.schema); /* what it is opened with the next time */
+    r->f.schema = fresh;
+}
+
+/* A quantization_config that is set later changes what walks go over, not what they find. */
+static void
+codes_follow_the_settings(void **state)
+{
+    static const struct {
+        const char *config;
+        size_t row_bytes; /* of 384 components */
+    } kinds[] = {{"{\"binary\":{}}", 60},
+                 {"{\"scalar\":{\"type\":\"int8\",\"quantile\":0.99}}", 400},
+                 {"{\"product\":{\"compression\":\"x32\"}}", 48},
+                 {"{\"turbo\":{\"bits\":\"bits2\"}}", 108},
+                 {"\"Disabled\"", 204}};
+    run r;
+    (void)state;
+    r.vectors = test_dataset("notes-384.base", POINTS + QUERIES, &r.count, &r.dim);
+    if (r.vectors == NULL || r.count < POINTS + QUERIES) {
+        free(r.vectors);
+        skip();
+    }
+    fixture_init(&r.f, schema, 1);
+    for (size_t i = 0; i < 1500; i += 100) {
+        upsert(&r, i, 100, 0);
+    }
+    wait_indexed(&r);
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        const uint64_t until = ort_mono_ns() + UINT64_C(60000000000);
+        dp_collection_info info;
+        set_quantization(&r, kinds[k].config);
+        do {
+            struct timespec nap = {.tv_nsec = 20000000};
+            nanosleep(&nap, NULL);
+            dp_collection_get_info(r.f.c, &info);
+            if (ort_mono_ns() > until) {
+                fail_msg("%s: %llu bytes of codes", kinds[k].config,
+                         (unsigned long long)info.code_bytes);
+            }
+        } while (info.code_bytes != kinds[k].row_bytes * 1500);
+        assert_recall(&r, NULL, kinds[k].config);
+        fixture_reopen(&r.f);
+        wait_indexed(&r);
+        assert_recall(&r, NULL, "and after a restart");
+    }
+    fixture_fini(&r.f);
+    free(r.vectors);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(searches_find_the_nearest_while_points_come_and_go),
+        cmocka_unit_test(codes_follow_the_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,9 +83,27 @@ small_graphs_stay_with_bytes(void **state)
     (void)state;
     make(&f, DP_METRIC_EUCLID, DP_CODE_ROTATED, (dp_code_options){.bits = 2}, 500);
     assert_false(dp_hnsw_wants_tune(f.graph));
-    assert_int_equal(dp_hnsw_tune(f.graph, NULL), ORT_OK);
+    assert_int_equal(dp_hnsw_tune(f.graph, NULL, NULL), ORT_OK);
     assert_int_equal(codes_of(&f).kind, DP_CODE_INT8);
     assert_true(recall(&f, DP_METRIC_EUCLID, (dp_hnsw_query){.ef = 64}) > 0.99);
+    drop(&f);
+}
+
+/* Called off, walks go on over what there was, and it is still to be done. */
+static void
+a_cancelled_tune_leaves_all_as_it_was(void **state)
+{
+    dp_hnsw_progress progress = {.cancel = true};
+    fixture f;
+
+    (void)state;
+    make(&f, DP_METRIC_EUCLID, DP_CODE_BINARY, (dp_code_options){0}, N / 2);
+    assert_int_equal(dp_hnsw_tune(f.graph, &progress, NULL), ORT_EBUSY);
+    assert_int_equal(codes_of(&f).kind, DP_CODE_INT8);
+    assert_true(dp_hnsw_wants_tune(f.graph));
+    progress.cancel = false;
+    assert_int_equal(dp_hnsw_tune(f.graph, &progress, NULL), ORT_OK);
+    assert_int_equal(codes_of(&f).kind, DP_CODE_BINARY);
     drop(&f);
 }
 
@@ -111,7 +129,7 @@ other_codes_can_be_asked_for(void **state)
             assert_int_equal(dp_hnsw_ask_codes(f.graph, asked[i].kind, asked[i].options, NULL),
                              ORT_OK);
             assert_true(dp_hnsw_wants_tune(f.graph));
-            assert_int_equal(dp_hnsw_tune(f.graph, NULL), ORT_OK);
+            assert_int_equal(dp_hnsw_tune(f.graph, NULL, NULL), ORT_OK);
             assert_false(dp_hnsw_wants_tune(f.graph));
             assert_true(asked[i].kind == DP_CODE_AUTO || codes_of(&f).kind == asked[i].kind);
             assert_true(recall(&f, metrics[m], (dp_hnsw_query){.ef = 64}) > 0.99);
@@ -135,7 +153,7 @@ drift_is_seen_and_followed(void **state)
 
     (void)state;
     make(&f, DP_METRIC_EUCLID, DP_CODE_ROTATED, (dp_code_options){.bits = 2}, 2000);
-    assert_int_equal(dp_hnsw_tune(f.graph, NULL), ORT_OK);
+    assert_int_equal(dp_hnsw_tune(f.graph, NULL, NULL), ORT_OK);
     for (uint32_t i = 2000; i < 2700; i++) { /* as before: nothing to do */
         assert_int_equal(dp_hnsw_insert(f.graph, i), ORT_OK);
     }
@@ -153,7 +171,7 @@ drift_is_seen_and_followed(void **state)
     }
     assert_true(dp_hnsw_count(f.graph) < 4000); /* it has not doubled */
     assert_true(dp_hnsw_wants_tune(f.graph));
-    assert_int_equal(dp_hnsw_tune(f.graph, NULL), ORT_OK);
+    assert_int_equal(dp_hnsw_tune(f.graph, NULL, NULL), ORT_OK);
     assert_false(dp_hnsw_wants_tune(f.graph));
     assert_true(recall(&f, DP_METRIC_EUCLID, (dp_hnsw_query){.ef = 64}) > 0.98);
     drop(&f);
@@ -172,7 +190,7 @@ a_search_can_say_how_codes_are_used(void **state)
 
     (void)state;
     make(&f, DP_METRIC_EUCLID, DP_CODE_BINARY, (dp_code_options){.bits = 1}, N / 2);
-    assert_int_equal(dp_hnsw_tune(f.graph, NULL), ORT_OK);
+    assert_int_equal(dp_hnsw_tune(f.graph, NULL, NULL), ORT_OK);
     assert_int_equal(dp_hnsw_search(f.graph, f.vectors, by_rows, NULL, exact, &n), ORT_OK);
     assert_true(exact[0].distance == 0.0F);
     assert_int_equal(dp_hnsw_search(f.graph, f.vectors, plain, NULL, coded, &n), ORT_OK);
@@ -222,7 +240,7 @@ codes_survive_a_file(void **state)
         fixture f;
 
         make(&f, DP_METRIC_EUCLID, asked[i].kind, asked[i].options, N / 2);
-        assert_int_equal(dp_hnsw_tune(f.graph, NULL), ORT_OK);
+        assert_int_equal(dp_hnsw_tune(f.graph, NULL, NULL), ORT_OK);
         assert_int_equal(dp_hnsw_save(f.graph, dir, "graph", &stamp, NULL), ORT_OK);
         assert_int_equal(dp_hnsw_load(&again, &f.rows.view, &config, dir, "graph", &stamp, NULL),
                          ORT_OK);
@@ -243,18 +261,20 @@ codes_survive_a_file(void **state)
             assert_true(n == m && memcmp(a, b, n * sizeof a[0]) == 0);
         }
         dp_hnsw_free(again);
-        /* Other settings: of the same kind it is trained anew, of another the file is refused. */
+        /* Other settings: the links serve them, the codes are trained anew. */
         config.coding = (dp_code_options){.bits = 1, .quantile = 0.7F};
         assert_int_equal(dp_hnsw_load(&again, &f.rows.view, &config, dir, "graph", &stamp, NULL),
                          ORT_OK);
         assert_true(dp_hnsw_wants_tune(again) == (config.code != DP_CODE_AUTO));
         dp_hnsw_free(again);
-        if (before.kind != DP_CODE_INT8) {
-            config.code = before.kind == DP_CODE_BINARY ? DP_CODE_ROTATED : DP_CODE_BINARY;
-            assert_int_equal(
-                dp_hnsw_load(&again, &f.rows.view, &config, dir, "graph", &stamp, NULL),
-                ORT_ESTALE);
-        }
+        config.code = before.kind == DP_CODE_BINARY ? DP_CODE_ROTATED : DP_CODE_BINARY;
+        assert_int_equal(dp_hnsw_load(&again, &f.rows.view, &config, dir, "graph", &stamp, NULL),
+                         ORT_OK);
+        assert_true(dp_hnsw_wants_tune(again));
+        assert_int_equal(dp_hnsw_tune(again, NULL, NULL), ORT_OK);
+        dp_hnsw_codes(again, &after);
+        assert_int_equal(after.kind, config.code);
+        dp_hnsw_free(again);
         drop(&f);
     }
     assert_int_equal(unlinkat(dir, "graph", 0), 0);
@@ -267,6 +287,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_graphs_stay_with_bytes),
+        cmocka_unit_test(a_cancelled_tune_leaves_all_as_it_was),
         cmocka_unit_test(other_codes_can_be_asked_for),
         cmocka_unit_test(drift_is_seen_and_followed),
         cmocka_unit_test(a_search_can_say_how_codes_are_used),

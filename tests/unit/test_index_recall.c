@@ -150,7 +150,7 @@ kinds_of(const char *set, dp_metric metric, size_t step)
         assert_int_equal(dp_hnsw_new(&graph, &rows.view, &config, NULL), ORT_OK);
         assert_int_equal(dp_hnsw_build(graph, 0, (uint32_t)n * 2 / 3, NULL, 1, NULL, NULL), ORT_OK);
         assert_true(dp_hnsw_wants_tune(graph) == (config.code != DP_CODE_NONE));
-        assert_int_equal(dp_hnsw_tune(graph, NULL), ORT_OK);
+        assert_int_equal(dp_hnsw_tune(graph, NULL, NULL), ORT_OK);
         assert_false(dp_hnsw_wants_tune(graph));
         assert_int_equal(dp_hnsw_build(graph, 0, (uint32_t)n, NULL, 1, NULL, NULL), ORT_OK);
         dp_hnsw_codes(graph, &codes);

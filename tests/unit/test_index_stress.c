@@ -133,7 +133,7 @@ replace_codes(arena *a, uint32_t round)
     size_t i = round % (sizeof asked / sizeof asked[0]);
 
     if (dp_hnsw_ask_codes(a->graph, asked[i].kind, asked[i].options, NULL) != ORT_OK ||
-        dp_hnsw_tune(a->graph, NULL) != ORT_OK) {
+        dp_hnsw_tune(a->graph, NULL, NULL) != ORT_OK) {
         atomic_fetch_add(&a->failures, 1);
     }
 }
