@@ -48,6 +48,21 @@ void dp_code_measure__vnni(const dp_code_query *query, const unsigned char *cons
 void dp_code_measure__neon(const dp_code_query *query, const unsigned char *const *rows, size_t n,
                            float *out);
 
+/* For products of many queries at once (flat.c): which of n places are at most `bound` away, or no
+ * number, where the distance is norms[i] + factor * products[i]; into at[n], returns how many. */
+typedef size_t (*dp_flat_nearer_fn)(const float *norms, const float *products, float factor,
+                                    float bound, size_t n, uint16_t *at);
+dp_flat_nearer_fn dp_flat_nearer_best(void);
+size_t dp_flat_nearer__scalar(const float *norms, const float *products, float factor, float bound,
+                              size_t n, uint16_t *at);
+size_t dp_flat_nearer__avx2(const float *norms, const float *products, float factor, float bound,
+                            size_t n, uint16_t *at);
+size_t dp_flat_nearer__avx512(const float *norms, const float *products, float factor, float bound,
+                              size_t n, uint16_t *at);
+
+/* Bytes as floats. */
+void dp_floats_from_u8__avx2(float *out, const unsigned char *in, size_t n);
+
 /* Every many-kernel fetches a few rows ahead, and of each row no more than the
  * processor can have under way. 8 lines is half of the line fill buffers of the smallest core we
  * know; the hardware's own stream prefetch takes over from there. */

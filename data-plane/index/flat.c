@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "index/distance_internal.h"
 #include "index/flat_internal.h"
 
 #define BLOCK 256u /* rows measured at a time */
@@ -14,6 +15,7 @@
 /* Rows of a matrix product: with 64 queries of 768 floats, 1,024 rows are 3 MB and their products
  * 256 KB, which stays in the second cache. */
 #define PRODUCT_ROWS 1024u
+#define OFFER_PART 256u
 
 void
 dp_top_offer(dp_top *top, dp_hit hit)
@@ -139,6 +141,7 @@ typedef struct {
     const float *queries;
     size_t query_count;
     size_t wide; /* kept by products: k and some more, for what rounding may have swapped */
+    dp_flat_nearer_fn nearer;
     dp_top *tops;
     dp_hit *hits;    /* wide a query */
     float *block;    /* PRODUCT_ROWS rows as floats */
@@ -164,6 +167,7 @@ batch_init(batch *b, uint32_t k)
     size_t dim = b->rows->dim;
 
     b->wide = (size_t)k + k / 4 + 16;
+    b->nearer = dp_flat_nearer_best();
     b->tops = calloc(b->query_count, sizeof *b->tops);
     b->hits = calloc(b->query_count, b->wide * sizeof *b->hits);
     b->block = malloc(PRODUCT_ROWS * dim * sizeof *b->block);
@@ -179,6 +183,20 @@ batch_init(batch *b, uint32_t k)
         b->tops[q] = (dp_top){.hits = b->hits + q * b->wide, .count = 0, .k = b->wide};
     }
     return ORT_OK;
+}
+
+static void
+floats_from_u8(float *out, const unsigned char *in, size_t n)
+{
+#if defined(__x86_64__)
+    if (dp_isa_best() == DP_ISA_AVX512 || dp_isa_best() == DP_ISA_AVX2) {
+        dp_floats_from_u8__avx2(out, in, n);
+        return;
+    }
+#endif
+    for (size_t i = 0; i < n; i++) {
+        out[i] = (float)in[i];
+    }
 }
 
 static void
@@ -202,9 +220,7 @@ row_to_floats(const dp_rows *rows, dp_metric metric, uint32_t slot, float *out)
     case DP_ELEM_U8:
         break;
     }
-    for (size_t i = 0; i < dim; i++) {
-        out[i] = (float)row[i];
-    }
+    floats_from_u8(out, row, dim);
     if (metric == DP_METRIC_COSINE) {
         float norm2 = dp_norm2(out, dim);
         float inverse = norm2 > 0.0F ? 1.0F / sqrtf(norm2) : 0.0F;
@@ -235,29 +251,54 @@ block_rows(const batch *b, size_t n, size_t *stride)
     return b->block;
 }
 
-/* Offers a block's products to one query. Sixteen are looked at together: once the heap is full
- * almost no row gets in. */
+size_t
+dp_flat_nearer__scalar(const float *norms, const float *products, float factor, float bound,
+                       size_t n, uint16_t *at)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        at[count] = (uint16_t)i;
+        count += !(norms[i] + factor * products[i] > bound);
+    }
+    return count;
+}
+
+dp_flat_nearer_fn
+dp_flat_nearer_best(void)
+{
+#if defined(__x86_64__)
+    switch (dp_isa_best()) {
+    case DP_ISA_AVX512:
+        return dp_flat_nearer__avx512;
+    case DP_ISA_AVX2:
+        return dp_flat_nearer__avx2;
+    default:
+        break;
+    }
+#endif
+    return dp_flat_nearer__scalar;
+}
+
+/* Offers a block's products to one query: part by part, so that the bound falls soon; once the heap
+ * is full almost no row gets in. */
 static void
 offer_block(batch *b, size_t q, size_t n)
 {
     const float *p = b->products + q * n;
     dp_top *top = &b->tops[q];
     float factor = b->metric == DP_METRIC_EUCLID ? -2.0F : -1.0F;
+    uint16_t at[OFFER_PART];
 
-    for (size_t i = 0; i < n; i += 16) {
-        size_t part = n - i < 16 ? n - i : 16;
-        float d[16];
-        float least = INFINITY;
+    for (size_t i = 0; i < n; i += OFFER_PART) {
+        size_t part = n - i < OFFER_PART ? n - i : OFFER_PART;
+        size_t count = b->nearer(b->norms + i, p + i, factor, dp_top_bound(top), part, at);
 
-        for (size_t j = 0; j < part; j++) {
-            d[j] = b->norms[i + j] + factor * p[i + j];
-            least = d[j] < least ? d[j] : least;
-        }
-        if (top->count == top->k && !(least <= dp_top_bound(top))) {
-            continue;
-        }
-        for (size_t j = 0; j < part; j++) {
-            dp_top_offer(top, (dp_hit){.slot = b->slots[i + j], .distance = d[j]});
+        for (size_t j = 0; j < count; j++) {
+            size_t row = i + at[j];
+
+            dp_top_offer(
+                top, (dp_hit){.slot = b->slots[row], .distance = b->norms[row] + factor * p[row]});
         }
     }
 }

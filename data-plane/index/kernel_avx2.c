@@ -107,21 +107,28 @@ static float
 cosine_u8(const float *query, const void *row, size_t dim)
 {
     const unsigned char *x = row;
+    const unsigned char *q = (const unsigned char *)query;
     __m256 dot = _mm256_setzero_ps();
     __m256 norm = dot;
     float length2;
+    size_t i = 0;
 
-    for (size_t i = 0; i < dim; i += 8) {
-        size_t left = dim - i < 8 ? dim - i : 8;
-        float q_part[8] = {0};
-        unsigned char x_part[8] = {0};
+    for (; i + 8 <= dim; i += 8) {
+        __m256 v = load_u8(x + i);
+
+        dot = step_dot(dot, load_f32(q + i * 4), v);
+        norm = step_dot(norm, v, v);
+    }
+    if (i < dim) {
+        unsigned char q_tail[32] = {0};
+        unsigned char x_tail[8] = {0};
         __m256 v;
 
-        memcpy(q_part, query + i, left * 4);
-        memcpy(x_part, x + i, left);
-        v = load_u8(x_part);
-        dot = _mm256_fmadd_ps(_mm256_loadu_ps(q_part), v, dot);
-        norm = _mm256_fmadd_ps(v, v, norm);
+        memcpy(q_tail, q + i * 4, (dim - i) * 4);
+        memcpy(x_tail, x + i, dim - i);
+        v = load_u8(x_tail);
+        dot = step_dot(dot, load_f32(q_tail), v);
+        norm = step_dot(norm, v, v);
     }
     length2 = reduce(norm);
     return length2 > 0.0F ? -reduce(dot) / __builtin_sqrtf(length2) : 0.0F;
@@ -139,6 +146,44 @@ const dp_distance_table dp_distance__avx2 = {
     [DP_METRIC_EUCLID] = {ENTRY(euclid_f32), ENTRY(euclid_f16), ENTRY(euclid_u8)},
     [DP_METRIC_MANHATTAN] = {ENTRY(manhattan_f32), ENTRY(manhattan_f16), ENTRY(manhattan_u8)},
 };
+
+void
+dp_floats_from_u8__avx2(float *out, const unsigned char *in, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8) {
+        _mm256_storeu_ps(out + i, load_u8(in + i));
+    }
+    for (; i < n; i++) {
+        out[i] = (float)in[i];
+    }
+}
+
+size_t
+dp_flat_nearer__avx2(const float *norms, const float *products, float factor, float bound, size_t n,
+                     uint16_t *at)
+{
+    __m256 most = _mm256_set1_ps(bound);
+    __m256 f = _mm256_set1_ps(factor);
+    size_t count = 0;
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8) {
+        __m256 d = _mm256_fmadd_ps(f, _mm256_loadu_ps(products + i), _mm256_loadu_ps(norms + i));
+        unsigned mask =
+            (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(d, most, _CMP_NGT_UQ)); /* NaN gets in */
+
+        for (; mask != 0; mask &= mask - 1) {
+            at[count++] = (uint16_t)(i + (unsigned)__builtin_ctz(mask));
+        }
+    }
+    for (; i < n; i++) {
+        at[count] = (uint16_t)i;
+        count += !(norms[i] + factor * products[i] > bound);
+    }
+    return count;
+}
 
 /* Both sides widened to 16 bits: maddubs would saturate. */
 int32_t

@@ -140,6 +140,27 @@ const dp_distance_table dp_distance__avx512 = {
     [DP_METRIC_MANHATTAN] = {ENTRY(manhattan_f32), ENTRY(manhattan_f16), ENTRY(manhattan_u8)},
 };
 
+size_t
+dp_flat_nearer__avx512(const float *norms, const float *products, float factor, float bound,
+                       size_t n, uint16_t *at)
+{
+    __m512 most = _mm512_set1_ps(bound);
+    __m512 f = _mm512_set1_ps(factor);
+    size_t count = 0;
+
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 in = (__mmask16)(n - i >= 16 ? 0xFFFFU : (1U << (n - i)) - 1);
+        __m512 d = _mm512_fmadd_ps(f, _mm512_maskz_loadu_ps(in, products + i),
+                                   _mm512_maskz_loadu_ps(in, norms + i));
+        unsigned mask = _mm512_mask_cmp_ps_mask(in, d, most, _CMP_NGT_UQ); /* NaN gets in */
+
+        for (; mask != 0; mask &= mask - 1) {
+            at[count++] = (uint16_t)(i + (unsigned)__builtin_ctz(mask));
+        }
+    }
+    return count;
+}
+
 /* Without VNNI: both sides widened to 16 bits, so that nothing saturates. */
 int32_t
 dp_code_dot__avx512(const int8_t *query, const uint8_t *code, size_t dim)

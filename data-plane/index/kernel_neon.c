@@ -90,21 +90,28 @@ static float
 cosine_u8(const float *query, const void *row, size_t dim)
 {
     const unsigned char *x = row;
+    const unsigned char *q = (const unsigned char *)query;
     float32x4_t dot = vdupq_n_f32(0);
     float32x4_t norm = dot;
     float length2;
+    size_t i = 0;
 
-    for (size_t i = 0; i < dim; i += 4) {
-        size_t left = dim - i < 4 ? dim - i : 4;
-        float q_part[4] = {0};
-        unsigned char x_part[4] = {0};
+    for (; i + 4 <= dim; i += 4) {
+        float32x4_t v = load_u8(x + i);
+
+        dot = step_dot(dot, load_f32(q + i * 4), v);
+        norm = step_dot(norm, v, v);
+    }
+    if (i < dim) {
+        unsigned char q_tail[16] = {0};
+        unsigned char x_tail[4] = {0};
         float32x4_t v;
 
-        memcpy(q_part, query + i, left * 4);
-        memcpy(x_part, x + i, left);
-        v = load_u8(x_part);
-        dot = vfmaq_f32(dot, vld1q_f32(q_part), v);
-        norm = vfmaq_f32(norm, v, v);
+        memcpy(q_tail, q + i * 4, (dim - i) * 4);
+        memcpy(x_tail, x + i, dim - i);
+        v = load_u8(x_tail);
+        dot = step_dot(dot, load_f32(q_tail), v);
+        norm = step_dot(norm, v, v);
     }
     length2 = vaddvq_f32(norm);
     return length2 > 0.0F ? -vaddvq_f32(dot) / __builtin_sqrtf(length2) : 0.0F;

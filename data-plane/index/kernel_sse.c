@@ -114,20 +114,27 @@ static float
 cosine_u8(const float *query, const void *row, size_t dim)
 {
     const unsigned char *x = row;
+    const unsigned char *q = (const unsigned char *)query;
     __m128 dot = _mm_setzero_ps();
     __m128 norm = dot;
     float length2;
+    size_t i = 0;
 
-    for (size_t i = 0; i < dim; i += 4) {
-        size_t left = dim - i < 4 ? dim - i : 4;
-        float q_part[4] = {0};
-        unsigned char x_part[4] = {0};
+    for (; i + 4 <= dim; i += 4) {
+        __m128 v = load_u8(x + i);
+
+        dot = step_dot(dot, load_f32(q + i * 4), v);
+        norm = step_dot(norm, v, v);
+    }
+    if (i < dim) {
+        unsigned char q_tail[16] = {0};
+        unsigned char x_tail[4] = {0};
         __m128 v;
 
-        memcpy(q_part, query + i, left * 4);
-        memcpy(x_part, x + i, left);
-        v = load_u8(x_part);
-        dot = step_dot(dot, _mm_loadu_ps(q_part), v);
+        memcpy(q_tail, q + i * 4, (dim - i) * 4);
+        memcpy(x_tail, x + i, dim - i);
+        v = load_u8(x_tail);
+        dot = step_dot(dot, load_f32(q_tail), v);
         norm = step_dot(norm, v, v);
     }
     length2 = reduce(norm);

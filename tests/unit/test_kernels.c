@@ -501,6 +501,43 @@ other_queries_are_not_of_bytes(void **state)
     }
 }
 
+/* The scan of products: every kernel offers the same rows, those at the bound and those that are no
+ * numbers too. */
+static void
+products_near_enough_are_all_offered(void **state)
+{
+    enum { N = 301 };
+    static const float bounds[] = {-2.0F, -0.25F, 0.0F, 0.5F, INFINITY};
+    float norms[N];
+    float products[N];
+    uint16_t want[N];
+    uint16_t got[N];
+
+    (void)state;
+    for (size_t i = 0; i < N; i++) {
+        norms[i] = (float)(next() % 9) / 4.0F; /* so that sums are exact, and many are at a bound */
+        products[i] = (float)(next() % 9) / 4.0F;
+    }
+    products[7] = NAN;
+    products[N - 1] = INFINITY;
+    for (size_t b = 0; b < sizeof bounds / sizeof bounds[0]; b++) {
+        for (size_t n = 1; n <= N; n += 10) {
+            size_t count = dp_flat_nearer__scalar(norms, products, -2.0F, bounds[b], n, want);
+
+            assert_int_equal(dp_flat_nearer_best()(norms, products, -2.0F, bounds[b], n, got),
+                             count);
+            assert_memory_equal(got, want, count * sizeof *got);
+#if defined(__x86_64__)
+            if (dp_distance_of_isa(DP_METRIC_DOT, DP_ELEM_F32, DP_ISA_AVX2) != NULL) {
+                assert_int_equal(dp_flat_nearer__avx2(norms, products, -2.0F, bounds[b], n, got),
+                                 count);
+                assert_memory_equal(got, want, count * sizeof *got);
+            }
+#endif
+        }
+    }
+}
+
 int
 main(void)
 {
@@ -518,6 +555,7 @@ main(void)
         cmocka_unit_test(code_products_do_not_overflow),
         cmocka_unit_test(distances_of_bytes_are_exact),
         cmocka_unit_test(other_queries_are_not_of_bytes),
+        cmocka_unit_test(products_near_enough_are_all_offered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
