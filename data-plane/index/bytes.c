@@ -13,7 +13,7 @@ dp_bytes_euclid_best(void)
     case DP_ISA_AVX512:
         return __builtin_cpu_supports("avx512vnni") ? dp_bytes_euclid__vnni : dp_bytes_euclid__avx2;
     case DP_ISA_AVX2:
-        return dp_bytes_euclid__avx2;
+        return dp_isa_has_avxvnni() ? dp_bytes_euclid__avxvnni : dp_bytes_euclid__avx2;
     case DP_ISA_SSE:
         return dp_bytes_euclid__sse;
     default:

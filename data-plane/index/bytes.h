@@ -37,6 +37,8 @@ void dp_bytes_query_ready(dp_code_query *query, size_t dim);
 DP_BYTES_KERNEL(scalar);
 DP_BYTES_KERNEL(sse);
 DP_BYTES_KERNEL(avx2);
+DP_BYTES_KERNEL(avxvnni);
+DP_BYTES_KERNEL(evexvnni); /* only in test_kernels */
 DP_BYTES_KERNEL(vnni);
 DP_BYTES_KERNEL(neon);
 

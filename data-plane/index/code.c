@@ -187,6 +187,7 @@ MEASURE(scalar)
 #if defined(__x86_64__)
 MEASURE(sse)
 MEASURE(avx2)
+MEASURE(avxvnni)
 MEASURE(avx512)
 #elif defined(__aarch64__)
 MEASURE(neon)
@@ -201,7 +202,7 @@ dp_code_measure_best(void)
         return __builtin_cpu_supports("avx512vnni") ? dp_code_measure__vnni
                                                     : dp_code_measure__avx512;
     case DP_ISA_AVX2:
-        return dp_code_measure__avx2;
+        return dp_isa_has_avxvnni() ? dp_code_measure__avxvnni : dp_code_measure__avx2;
     case DP_ISA_SSE:
         return dp_code_measure__sse;
     default:

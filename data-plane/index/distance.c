@@ -3,6 +3,9 @@
 #include "index/distance.h"
 
 #include <assert.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -253,6 +256,22 @@ dp_isa_best(void)
     return has_isa(DP_ISA_NEON) ? DP_ISA_NEON : DP_ISA_SCALAR;
 }
 
+bool
+dp_isa_has_avxvnni(void)
+{
+#if defined(__x86_64__)
+    unsigned a;
+    unsigned b;
+    unsigned c;
+    unsigned d;
+
+    return has_isa(DP_ISA_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 &&
+           (a & (1U << 4)) != 0;
+#else
+    return false;
+#endif
+}
+
 const char *
 dp_isa_name(dp_isa isa)
 {
@@ -309,7 +328,7 @@ dp_code_dot_best(void)
         return __builtin_cpu_supports("avx512vnni") ? dp_code_dot__vnni : dp_code_dot__avx512;
     }
     if (has_isa(DP_ISA_AVX2)) {
-        return dp_code_dot__avx2;
+        return dp_isa_has_avxvnni() ? dp_code_dot__avxvnni : dp_code_dot__avx2;
     }
     if (has_isa(DP_ISA_SSE)) {
         return dp_code_dot__sse;

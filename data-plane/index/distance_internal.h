@@ -13,6 +13,9 @@ extern const dp_distance_table dp_distance__avx512;
 extern const dp_distance_table dp_distance__neon;
 extern const dp_distance_table dp_distance__sse;
 
+/* AVX-VNNI, which __builtin_cpu_supports() of clang 14 does not know. */
+bool dp_isa_has_avxvnni(void);
+
 /* Codes: sum of query[i] * code[i], exact in 32 bits for any dim up to ORT_DIM_MAX, because
  * 128 * 255 * 65536 < 2^31. */
 typedef int32_t (*dp_code_dot_fn)(const int8_t *query, const uint8_t *code, size_t dim);
@@ -25,6 +28,8 @@ int32_t dp_code_dot__sse(const int8_t *query, const uint8_t *code, size_t dim);
 int32_t dp_code_dot__avx2(const int8_t *query, const uint8_t *code, size_t dim);
 int32_t dp_code_dot__avx512(const int8_t *query, const uint8_t *code, size_t dim);
 int32_t dp_code_dot__vnni(const int8_t *query, const uint8_t *code, size_t dim);
+int32_t dp_code_dot__avxvnni(const int8_t *query, const uint8_t *code, size_t dim);
+int32_t dp_code_dot__evexvnni(const int8_t *query, const uint8_t *code, size_t dim);
 int32_t dp_code_dot__neon(const int8_t *query, const uint8_t *code, size_t dim);
 
 /* Codes of float[dim], not padded, with what the tail is made of. Returns whether they are exact.
@@ -45,6 +50,8 @@ void dp_code_measure__avx512(const dp_code_query *query, const unsigned char *co
                              float *out);
 void dp_code_measure__vnni(const dp_code_query *query, const unsigned char *const *rows, size_t n,
                            float *out);
+void dp_code_measure__avxvnni(const dp_code_query *query, const unsigned char *const *rows,
+                              size_t n, float *out);
 void dp_code_measure__neon(const dp_code_query *query, const unsigned char *const *rows, size_t n,
                            float *out);
 

@@ -391,6 +391,9 @@ code_products_do_not_overflow(void **state)
         assert_int_equal(dp_code_dot_best()(q, c, n), dp_code_dot__scalar(q, c, n));
 #if defined(__x86_64__)
         assert_int_equal(dp_code_dot__sse(q, c, n), dp_code_dot__scalar(q, c, n));
+        if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl")) {
+            assert_int_equal(dp_code_dot__evexvnni(q, c, n), dp_code_dot__scalar(q, c, n));
+        }
 #endif
     }
 #if defined(__x86_64__)
@@ -415,6 +418,12 @@ bytes_kernels(dp_code_measure_fn *out)
     }
     if (dp_distance_of_isa(DP_METRIC_DOT, DP_ELEM_F32, DP_ISA_AVX2) != NULL) {
         out[n++] = dp_bytes_euclid__avx2;
+    }
+    if (dp_isa_has_avxvnni()) {
+        out[n++] = dp_bytes_euclid__avxvnni;
+    }
+    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl")) {
+        out[n++] = dp_bytes_euclid__evexvnni;
     }
 #endif
     out[n++] = dp_bytes_euclid_best();
@@ -469,7 +478,7 @@ check_bytes(dp_code_measure_fn fast, size_t dim, int fill)
 static void
 distances_of_bytes_are_exact(void **state)
 {
-    dp_code_measure_fn fast[4] = {dp_bytes_euclid__scalar};
+    dp_code_measure_fn fast[6] = {dp_bytes_euclid__scalar};
     size_t count = 1 + bytes_kernels(fast + 1);
 
     (void)state;
