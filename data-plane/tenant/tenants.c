@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "tenant/tenant_internal.h"
 
 #define JANITOR_MS 1000
+#define TRIM_AFTER 256u /* collections closed */
 
 static const ort_log log_ = {"tenant"};
 
@@ -205,6 +207,18 @@ give_open_back(open_one *list, size_t count)
     free(list);
 }
 
+/* The allocator keeps what thousands of collections were made of, in pieces between what stays:
+ * once many have closed, whole pages of it go back to the system. */
+static void
+give_memory_back(dp_tenants *all, size_t closed)
+{
+    all->closed_since += closed;
+    if (all->closed_since >= TRIM_AFTER) {
+        all->closed_since = 0;
+        (void)malloc_trim(0);
+    }
+}
+
 /* Closes what has been idle for long; and, while more is open or held than may be, the idlest. */
 static void
 close_idle(dp_tenants *all)
@@ -236,6 +250,9 @@ close_idle(dp_tenants *all)
         dp_tenant__save_sizes(list[i].tenant);
     }
     give_open_back(list, count);
+    if (open < count) {
+        give_memory_back(all, count - open);
+    }
 }
 
 static void *

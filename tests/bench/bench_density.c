@@ -2,7 +2,7 @@
  * costs.
  *
  *   tests/bench/run density [--tenants 10000] [--points 1000] [--dim 384] [--dir DIR] [--rate 500]
- *                           [--rounds 3]
+ *                           [--rounds 3]     0: the start alone
  *
  * The real orthant-node is started on a directory of so many tenants (density_node.h) with no
  * control plane in reach, as after a restart in its absence. Measured, in this order:
@@ -437,10 +437,24 @@ options(int argc, char **argv)
             exit(2);
         }
     }
-    if (b.tenant_count < 10 || b.points == 0 || b.dim == 0 || b.rate == 0 || b.rounds == 0) {
+    if (b.tenant_count < 10 || b.points == 0 || b.dim == 0 || b.rate == 0) {
         fprintf(stderr, "bench_density: at least 10 tenants, and 1 of the rest\n");
         exit(2);
     }
+}
+
+static void
+clean_up(const char *scratch)
+{
+    if (strncmp(b.dir, scratch, strlen(scratch)) != 0) {
+        return; /* --dir: the caller's */
+    }
+    const pid_t rm = fork();
+    if (rm == 0) {
+        execlp("rm", "rm", "-rf", scratch, (char *)NULL);
+        _exit(127);
+    }
+    waitpid(rm, NULL, 0);
 }
 
 int
@@ -484,6 +498,11 @@ main(int argc, char **argv)
            ((double)now.rss_bytes - (double)base) / (double)b.tenant_count, now.fds);
     fflush(stdout);
 
+    if (b.rounds == 0) { /* the start was all that was asked for */
+        node_stop();
+        clean_up(scratch);
+        return 0;
+    }
     free(search_each(0, 1)); /* the program's own first time */
     const size_t cold = b.tenant_count / 4 < COLD_MAX ? b.tenant_count / 4 : COLD_MAX;
     const size_t warm = b.tenant_count / 2 < WARM_MAX ? b.tenant_count / 2 : WARM_MAX;
@@ -518,13 +537,6 @@ main(int argc, char **argv)
     fflush(stdout);
     ort_buf_fini(&b.query);
     free(b.tenants);
-    if (strncmp(b.dir, "/tmp/orthant-density-", 21) == 0) {
-        const pid_t rm = fork();
-        if (rm == 0) {
-            execlp("rm", "rm", "-rf", scratch, (char *)NULL);
-            _exit(127);
-        }
-        waitpid(rm, NULL, 0);
-    }
+    clean_up(scratch);
     return 0;
 }
