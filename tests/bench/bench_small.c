@@ -75,6 +75,9 @@ static void
 make_rows(bench *b)
 {
     const size_t bytes = (size_t)b->n * b->set.dim * sizeof(float);
+    if (bytes == 0) {
+        die("an empty set");
+    }
     b->copies = COLD_BYTES / bytes + 1;
     free(b->memory);
     b->memory = aligned_alloc(64, (b->copies * bytes + 63) / 64 * 64);

@@ -33,10 +33,12 @@ graph_files(const fixture *f)
     const int fd = openat(f->dir, "index", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
     assert_non_null(list);
-    for (struct dirent *d; (d = readdir(list)) != NULL;) {
+    for (struct dirent *d; list != NULL && (d = readdir(list)) != NULL;) {
         n += d->d_name[0] != '.';
     }
-    closedir(list);
+    if (list != NULL) {
+        closedir(list);
+    }
     return n;
 }
 

@@ -1,0 +1,105 @@
+/* One tenant's damaged files, as clients see them: the node starts, everybody else is served, and
+ * the damaged collection says 503 and which shard it is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "support/test_node.h"
+
+#define QUERY "{\"query\":[1,0],\"limit\":1}"
+
+static void
+make(uint16_t port, const char *key, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/collections/%s", name);
+    free(test_call(port, key, 200, "PUT", path, "{\"vectors\":{\"size\":2,\"distance\":\"Dot\"}}"));
+    snprintf(path, sizeof path, "/collections/%s/points?wait=true", name);
+    free(test_call(port, key, 200, "PUT", path, "{\"points\":[{\"id\":7,\"vector\":[1,0]}]}"));
+}
+
+static void
+query(uint16_t port, const char *key, const char *name, int status, const char *part)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/collections/%s/points/query", name);
+    test_expect(port, key, status, part, "POST", path, QUERY);
+}
+
+/* Overwrites the beginning of the one file that the pattern finds beneath the tenant. */
+static void
+damage(const test_node *node, ort_tenant_id id, const char *pattern)
+{
+    char full[256];
+    glob_t found;
+    snprintf(full, sizeof full, "%s/tenants/%016" PRIx64 "/%s", node->dir, id.v, pattern);
+    assert_int_equal(glob(full, 0, NULL, &found), 0);
+    assert_int_equal(found.gl_pathc, 1);
+    const int fd = open(found.gl_pathv[0], O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, "damaged!", 8, 16), 8);
+    close(fd);
+    globfree(&found);
+}
+
+static void
+a_damaged_collection_answers_503_and_names_its_shard(void **state)
+{
+    test_node node = {0};
+    test_tenant tenants[2] = {{.name = "a"}, {.name = "b"}};
+    (void)state;
+    test_node_start(&node, tenants, 2);
+    make(node.port, tenants[0].keys[0].token, "notes");
+    make(node.port, tenants[1].keys[0].token, "notes");
+    damage(&node, tenants[0].id, "collections/*/log.*");
+    test_node_restart(&node);
+    const char *a = tenants[0].keys[0].token, *b = tenants[1].keys[0].token;
+    query(node.port, a, "notes", 503, "shard");
+    query(node.port, b, "notes", 200, "\"id\":7");
+    test_expect(node.port, a, 200, "notes", "GET", "/collections", NULL); /* still listed */
+    make(node.port, a, "others");                                         /* and not alone */
+    query(node.port, a, "others", 200, "\"id\":7");
+    test_expect(node.port, NULL, 200, "orthant_collections_failed 1", "GET", "/metrics", NULL);
+    free(test_call(node.port, a, 200, "DELETE", "/collections/notes", NULL));
+    query(node.port, a, "notes", 404, "doesn't exist");
+    test_node_stop(&node);
+}
+
+static void
+a_damaged_catalog_answers_503_to_its_tenant_alone(void **state)
+{
+    test_node node = {0};
+    test_tenant tenants[2] = {{.name = "a"}, {.name = "b"}};
+    (void)state;
+    test_node_start(&node, tenants, 2);
+    make(node.port, tenants[0].keys[0].token, "notes");
+    make(node.port, tenants[1].keys[0].token, "notes");
+    free(test_call(node.port, tenants[0].keys[0].token, 200, "DELETE", "/collections/notes", NULL));
+    damage(&node, tenants[0].id, "catalog.json");
+    test_node_restart(&node);
+    /* The node that closed had nothing to write there: what was damaged stayed so. */
+    query(node.port, tenants[0].keys[0].token, "notes", 503, "cannot be opened");
+    query(node.port, tenants[1].keys[0].token, "notes", 200, "\"id\":7");
+    test_expect(node.port, NULL, 200, "orthant_tenants_failed 1", "GET", "/metrics", NULL);
+    test_node_stop(&node);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_damaged_collection_answers_503_and_names_its_shard),
+        cmocka_unit_test(a_damaged_catalog_answers_503_to_its_tenant_alone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
