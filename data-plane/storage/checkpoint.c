@@ -246,6 +246,11 @@ plan(dp_checkpoint *c, const dp_checkpoint_options *options, const dp_segment_li
         *out = (leaving){.points = p, .index = c->dropped[i]};
         c->leaving[i] = out;
     }
+    if (err == ORT_OK) {
+        /* And a little for the writer beside. */
+        err = dp_points__retire_reserve(p, c->chunk_count + c->dropped_count + list->count + 16u,
+                                        diag);
+    }
     return err;
 }
 

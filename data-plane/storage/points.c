@@ -45,6 +45,31 @@ dp_points__reclaim(dp_points *p)
     pthread_mutex_unlock(&p->retire_mutex);
 }
 
+/* The mutex is held. */
+static bool
+retired_grow(dp_points *p, size_t want)
+{
+    if (want > p->retired_cap) {
+        const size_t cap = want < 16 ? 16 : 2 * want;
+        dp_retired *more = realloc(p->retired, cap * sizeof *more);
+        if (more == NULL) {
+            return false;
+        }
+        p->retired = more;
+        p->retired_cap = cap;
+    }
+    return true;
+}
+
+ort_err
+dp_points__retire_reserve(dp_points *p, size_t n, ort_diag *diag)
+{
+    pthread_mutex_lock(&p->retire_mutex);
+    const bool room = retired_grow(p, atomic_load(&p->retired_count) + n);
+    pthread_mutex_unlock(&p->retire_mutex);
+    return room ? ORT_OK : ort_fail(diag, ORT_ENOMEM, "a list of old chunks");
+}
+
 void
 dp_points__retire(dp_points *p, void (*free_fn)(void *), void *what)
 {
@@ -53,14 +78,8 @@ dp_points__retire(dp_points *p, void (*free_fn)(void *), void *what)
     }
     pthread_mutex_lock(&p->retire_mutex);
     const size_t count = atomic_load(&p->retired_count);
-    if (count == p->retired_cap) {
-        const size_t cap = count == 0 ? 16 : 2 * count;
-        dp_retired *more = realloc(p->retired, cap * sizeof *more);
-        if (more != NULL) {
-            p->retired = more;
-            p->retired_cap = cap;
-        }
-    }
+    const bool room = retired_grow(p, count + 1);
+    (void)room;
     if (count < p->retired_cap) {
         p->retired[count] = (dp_retired){free_fn, what, atomic_load(&p->epoch)};
         atomic_store(&p->retired_count, count + 1);
@@ -488,8 +507,11 @@ tail_chunk(dp_points *p, dp_chunk **out, ort_diag *diag)
         *out = chunk;
         return ORT_OK;
     }
-    dp_chunk *fresh;
-    ort_err err = dp_chunk_new(&fresh, &p->layout, diag);
+    dp_chunk *fresh = NULL;
+    ort_err err = dp_points__retire_reserve(p, 1, diag);
+    if (err == ORT_OK) {
+        err = dp_chunk_new(&fresh, &p->layout, diag);
+    }
     if (err == ORT_OK && chunk != NULL) {
         err = thaw(p, index, slot % DP_CHUNK_SLOTS, fresh, diag);
         if (err == ORT_OK) {

@@ -82,6 +82,9 @@ struct dp_points {
     uint32_t relocate_chunk; /* of the writer: where the search for dead chunks goes on */
 };
 
+/* Room for n things that are to be handed over, so that handing over cannot fail. */
+ORT_NODISCARD ort_err dp_points__retire_reserve(dp_points *points, size_t n, ort_diag *diag);
+
 /* Hands something over that readers may hold. */
 void dp_points__retire(dp_points *points, void (*free_fn)(void *), void *what);
 

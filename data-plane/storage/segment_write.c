@@ -364,6 +364,9 @@ write_stream(writer *w, uint32_t column)
         put_value(w, &st, column, slot);
     }
     close_block(w, &st);
+    if (w->err == ORT_OK && st.blocks.failed) {
+        w->err = ort_fail(w->diag, ORT_ENOMEM, "blocks of a segment");
+    }
     if (w->err == ORT_OK && st.raw_total > 0) {
         end(w);
         begin(w, DP_SECTION_BLOCKS, id, NULL);
