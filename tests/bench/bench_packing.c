@@ -119,7 +119,7 @@ fill(dp_points *points, const bench_set *set, const payload_list *list, bool hal
 {
     uint16_t *row = calloc(set->dim, sizeof *row);
     ort_diag diag = {{0}};
-    must(row != NULL, "memory");
+    must(row != NULL && list->count > 0, "memory");
     const uint32_t count = set->base_count < POINTS ? set->base_count : POINTS;
     for (uint32_t i = 0; i < count; i++) {
         const float *vector = set->base + (size_t)i * set->dim;

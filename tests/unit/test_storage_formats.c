@@ -72,6 +72,7 @@ write_sample(const char *path)
     err = err == ORT_OK ? dp_log_pack(m->log, 0, 1, &packed, &diag) : err;
     if (err != ORT_OK || !packed) {
         fprintf(stderr, "%s\n", diag.text);
+        free(m);
         return 1;
     }
     shard_model_close(m);
