@@ -88,7 +88,11 @@ parse_mmr(dp_call *call, dp_plan__step *s, ort_json mmr)
         return ort_fail(&call->diag, ORT_EVALIDATE,
                         "query.mmr.diversity: must be between 0.0 and 1.0");
     }
-    return dp_call_get_u64(call, mmr, "candidates_limit", &s->candidates);
+    const ort_err err = dp_call_get_u64(call, mmr, "candidates_limit", &s->candidates);
+    return err == ORT_OK && s->candidates == 0 && s->ask.query.limit > 0
+               ? ort_fail(&call->diag, ORT_EVALIDATE,
+                          "query.mmr.candidates_limit: value 0 invalid, must be 1 or larger")
+               : err;
 }
 
 /* --- examples ----------------------------------------------------------------------------------

@@ -454,6 +454,8 @@ spread_over_rows_and_sparse_vectors(void **state)
     ok(QUERY, "{\"query\":{\"nearest\":1,\"mmr\":{}},\"using\":\"e\",\"limit\":1}",
        "{\"points\":[{\"id\":2,\"version\":1,\"score\":5.0}]}");
     bad(404, "for point 4 not found", QUERY, "{\"query\":4,\"using\":\"e\"}");
+    bad(422, "query.mmr.candidates_limit: value 0 invalid", QUERY,
+        "{\"query\":{\"nearest\":1,\"mmr\":{\"candidates_limit\":0}}}");
 }
 
 /* Multivectors under Euclid: the root of the sum of squares, as Qdrant answers. */
