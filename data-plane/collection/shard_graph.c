@@ -23,11 +23,14 @@ static dp_hnsw_config
 graph_config(const dp_shard *s, uint32_t column)
 {
     const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
-    /* The seed is the collection's, so that a rebuild gives the graph it gave before. */
+    /* Bytes are their own codes, but on disk a walk must not go looking for them. The seed is the
+     * collection's, so that a rebuild gives the graph it gave before. */
+    const bool copied = v->code == DP_CODE_AUTO && v->on_disk && v->elem == DP_ELEM_U8 &&
+                        v->metric == DP_METRIC_EUCLID;
     return (dp_hnsw_config){.metric = v->metric,
                             .m = v->hnsw.m,
                             .ef_construct = v->hnsw.ef_construct,
-                            .code = v->code,
+                            .code = copied ? DP_CODE_INT8 : v->code,
                             .coding = v->coding,
                             .seed = s->collection.v ^ column,
                             .links_on_disk = v->hnsw.on_disk};
