@@ -207,6 +207,50 @@ a_restored_collection_makes_the_same_snapshot(void **state)
     scratch_drop(&place);
 }
 
+/* Several blocks, and several checkpoints on the way in: 6,000 rows of 256 floats. */
+static void
+a_large_collection_comes_in_by_several_checkpoints(void **state)
+{
+    (void)state;
+    fixture f;
+    scratch place = scratch_make();
+    fixture_init(&f, "{\"vectors\":{\"size\":256,\"distance\":\"Euclid\"}}", 0);
+    ort_buf text = {0};
+    uint32_t seed = 7;
+    for (int from = 0; from < 6000; from += 500) {
+        ort_buf_clear(&text);
+        for (int i = from; i < from + 500; i++) {
+            ort_buf_printf(&text, "%s{\"id\":%d,\"payload\":{\"n\":%d},\"vector\":[",
+                           i > from ? "," : "", i, i);
+            for (int d = 0; d < 256; d++) {
+                seed = seed * 1664525u + 1013904223u;
+                ort_buf_printf(&text, "%s%u", d > 0 ? "," : "", seed >> 16);
+            }
+            ort_buf_puts(&text, "]}");
+        }
+        do_op(&f, DP_OP_UPSERT, "{\"points\":[%s]}", ort_buf_peek_cstr(&text));
+    }
+    do_op(&f, DP_OP_DELETE, "{\"points\":[0,1999,2000,4095,4096,5999]}");
+    ort_buf_fini(&text);
+    const int first = new_file(&place, "first"), second = new_file(&place, "second");
+    const dp_snapshot_totals totals = take(&f, first);
+    assert_int_equal(totals.points, 5994);
+    dp_collection *c = restore(&place, first, f.quota);
+    dp_collection_info info;
+    dp_collection_get_info(c, &info);
+    assert_int_equal(info.points, 5994);
+    assert_true(info.segments >= 2);
+    dp_snapshot_totals again;
+    const dp_snapshot_bounds bounds = {0};
+    assert_int_equal(write_snapshot(c, second, &bounds, &again, NULL), ORT_OK);
+    assert_true(ort_hash_equal(&totals.sha256, &again.sha256));
+    dp_collection_close(c);
+    close(first);
+    close(second);
+    fixture_fini(&f);
+    scratch_drop(&place);
+}
+
 static void
 an_empty_collection_survives_it(void **state)
 {
@@ -658,6 +702,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_restored_collection_makes_the_same_snapshot),
+        cmocka_unit_test(a_large_collection_comes_in_by_several_checkpoints),
         cmocka_unit_test(an_empty_collection_survives_it),
         cmocka_unit_test(a_snapshot_beside_writers_is_of_one_moment),
         cmocka_unit_test(every_cut_and_every_changed_byte_is_refused),
