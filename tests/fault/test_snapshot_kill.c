@@ -1,8 +1,12 @@
 /* A node's tenants are killed at every named point of snapshots, backups and restores: a restore
  * has happened or has not, a snapshot is there whole or not at all, nothing is left lying about.
- * ORT_FAULT_ROUNDS says how often (48). */
+ * ORT_FAULT_ROUNDS says how often (48). Before that, the n-th call that changes the disk fails, for
+ * n = 1, 2, ... until none does: what was asked for has not happened, and everything is as before.
+ */
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -248,6 +252,136 @@ check(int dir)
     dp_tenants_close(all);
 }
 
+/* --- the n-th call fails ---------------------------------------------------------------------- */
+
+static atomic_int calls_left; /* the call that makes it 0 fails; negative: none does */
+static int fail_with;
+
+static bool
+fails_now(void)
+{
+    if (atomic_load(&calls_left) < 0 || atomic_fetch_sub(&calls_left, 1) != 1) {
+        return false;
+    }
+    errno = fail_with;
+    return true;
+}
+
+static ssize_t
+bad_pwrite(int fd, const void *bytes, size_t n, off_t at)
+{
+    return fails_now() ? -1 : dp_io_real.pwrite(fd, bytes, n, at);
+}
+static int
+bad_fdatasync(int fd)
+{
+    return fails_now() ? -1 : dp_io_real.fdatasync(fd);
+}
+static int
+bad_fsync(int fd)
+{
+    return fails_now() ? -1 : dp_io_real.fsync(fd);
+}
+static int
+bad_ftruncate(int fd, off_t len)
+{
+    return fails_now() ? -1 : dp_io_real.ftruncate(fd, len);
+}
+static int
+bad_create(int dir_fd, const char *name, int flags)
+{
+    return fails_now() ? -1 : dp_io_real.create(dir_fd, name, flags);
+}
+static int
+bad_rename(int dir_fd, const char *from, const char *to)
+{
+    return fails_now() ? -1 : dp_io_real.rename(dir_fd, from, to);
+}
+/* What changes the disk for good; removals may go on, as nothing is promised of them. */
+static dp_io
+failing_io(void)
+{
+    dp_io io = dp_io_real;
+    io.pwrite = bad_pwrite;
+    io.fdatasync = bad_fdatasync;
+    io.fsync = bad_fsync;
+    io.ftruncate = bad_ftruncate;
+    io.create = bad_create;
+    io.rename = bad_rename;
+    return io;
+}
+
+typedef enum { SNAPSHOT, RESTORE, BACKUP, STEPS } step;
+
+static ort_err
+try_step(dp_tenant *t, step what, int fd, ort_diag *diag)
+{
+    const dp_snapshot_pin pin = {.region_count = 0};
+    dp_snapshot_info info;
+    dp_snapshot_totals totals;
+    dp_tenant_file *file = NULL;
+    ort_err err = ORT_OK;
+    switch (what) {
+    case SNAPSHOT:
+        return dp_tenant_snapshot_create(t, "docs", 4, &pin, &info, diag);
+    case RESTORE:
+        return dp_tenant_restore_collection(t, "docs", 4, fd, "", &totals, diag);
+    default:
+        err = dp_tenant_backup(t, &pin, &file, &totals, diag);
+        dp_tenant_file_free(file);
+        return err;
+    }
+}
+
+/* The collection is in state 1 and a file of state 1 is at hand; a failed restore leaves state 2.
+ */
+static int
+fail_each_call(int dir)
+{
+    ort_diag diag = {""};
+    dp_tenant *t;
+    dp_snapshot_info info;
+    int fd, failed = 0;
+    const dp_io io = failing_io();
+    dp_tenants *all = open_all(dir);
+    MUST(dp_tenants_get(all, ACME, &t, &diag) == ORT_OK);
+    const dp_snapshot_pin pin = {.region_count = 0};
+    MUST(dp_tenant_snapshot_create(t, "docs", 4, &pin, &info, &diag) == ORT_OK);
+    MUST(dp_tenant_snapshot_open(t, "docs", 4, info.name, &fd, &info, &diag) == ORT_OK);
+    dp_io_set(&io);
+    for (int round = 0; round < 2 * STEPS; round++) {
+        const step what = round % STEPS;
+        fail_with = round < STEPS ? ENOSPC : EIO;
+        write_state(t, "docs", 2);
+        for (int n = 1;; n++) {
+            const int files = entries(dir, "snapshots");
+            atomic_store(&calls_left, n);
+            const ort_err err = try_step(t, what, fd, &diag);
+            const bool met = atomic_exchange(&calls_left, -1) <= 0;
+            if (!met) {
+                MUST(err == ORT_OK);
+                break;
+            }
+            /* A call that fails behind the switch is of what was replaced: no harm. */
+            const bool done = err == ORT_OK && what == RESTORE;
+            MUST(done || err == ORT_EIO || err == ORT_ENOSPC);
+            MUST(read_state(t, "docs") == (done ? 1 : 2) && read_state(t, "still") == 1);
+            MUST(entries(dir, "snapshots") == files);
+            if (done) {
+                write_state(t, "docs", 2);
+            }
+            failed++;
+        }
+        MUST(read_state(t, "docs") == (what == RESTORE ? 1 : 2));
+    }
+    dp_io_set(NULL);
+    dp_tenant_snapshot_close(t, fd);
+    write_state(t, "docs", 1);
+    dp_tenant_unref(t);
+    dp_tenants_close(all);
+    return failed;
+}
+
 static void
 remember_point(void)
 {
@@ -281,6 +415,8 @@ main(void)
     dp_tenant_unref(t);
     dp_tenants_close(all);
     both->now = both->next = 1;
+    const int failed = fail_each_call(place.fd);
+    check(place.fd);
     for (int round = 0; round < rounds; round++) {
         both->point[0] = '\0';
         const pid_t child = fork();
@@ -296,7 +432,8 @@ main(void)
         remember_point();
         check(place.fd);
     }
-    printf("%d rounds, killed at %d named points:", rounds, both->seen_count);
+    printf("%d calls failed in turn; %d rounds, killed at %d named points:", failed, rounds,
+           both->seen_count);
     for (int i = 0; i < both->seen_count; i++) {
         printf(" %s", both->seen[i]);
     }
