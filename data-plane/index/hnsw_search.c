@@ -247,6 +247,7 @@ dp_hnsw__descend(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query
         return false;
     }
     nearest->slot = (uint32_t)entry - 1;
+    nearest->distance = INFINITY;
     dp_hnsw__measure(graph, s, query, &nearest->slot, 1, &nearest->distance);
     for (uint32_t l = (uint32_t)(entry >> 32); l > level; l--) {
         bool nearer = true;

@@ -21,7 +21,7 @@ product_rate(const bench *b, uint32_t n)
     enum { ROWS = 1024 };
     int dim = (int)b->set.dim;
     int rows = b->set.base_count < ROWS ? (int)b->set.base_count : ROWS;
-    float *out = calloc((size_t)n * ROWS, sizeof *out);
+    float *out = calloc(((size_t)n + 1) * ROWS, sizeof *out);
     double best = 0;
 
     for (int pass = 0; pass < 5 && out != NULL; pass++) {
@@ -205,6 +205,7 @@ insert_and_search(const bench *b, const contender *c, const dp_hnsw_config *conf
     double after;
     double s;
     double inserting;
+    uint32_t half = b->set.base_count - b->set.base_count / 2;
 
     if (dp_hnsw_new(&t.graph, &b->rows, config, &diag) != ORT_OK ||
         dp_hnsw_build(t.graph, 0, b->set.base_count / 2, NULL, b->opt->build_threads, NULL,
@@ -222,7 +223,7 @@ insert_and_search(const bench *b, const contender *c, const dp_hnsw_config *conf
     fprintf(stderr,
             "INSERTING %s %s: %.0f inserts/s; searches/s (ef 64) at rest %.0f and %.0f, meanwhile "
             "%.0f (%.2f)\n",
-            b->opt->dataset, c->impl, (b->set.base_count - b->set.base_count / 2) / inserting,
+            b->opt->dataset, c->impl, half / inserting,
             before, after, busy, 2 * busy / (before + after));
     dp_hnsw_free(t.graph);
 }
