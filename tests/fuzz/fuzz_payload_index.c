@@ -1,6 +1,7 @@
 /* Fuzzes the reader of a payload index's file: the input is the body behind a header whose
  * checksums fit; the first byte says of which kind. What is read must be walkable, and come out of
  * a second way over the disk as it went in. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
