@@ -121,7 +121,7 @@ struct dp_tenants {
     pthread_cond_t wake; /* of the janitor */
     pthread_t janitor;
     bool janitor_runs;
-    size_t closed_since; /* memory was given back; the janitor's */
+    size_t closed_since;             /* memory was given back; the janitor's */
     struct dp_scrub *scrub;          /* NULL: there is none */
     _Atomic uint32_t failed;         /* collections that could not be opened when last tried */
     _Atomic uint32_t failed_tenants; /* whose catalog could not be read */
