@@ -355,10 +355,10 @@ dp_walk_stop dp_hnsw__stop(const dp_hnsw *graph, const float *vector, uint32_t k
 /* A search under a filter: hnsw_filter.c. */
 typedef struct {
     uint32_t k;
-    size_t ef, pool;    /* as asked for; of a walk without filter */
-    size_t depth;       /* candidates wanted */
-    double share;       /* of live nodes that pass; an estimate */
-    dp_walk_stop stop;  /* of a walk without filter */
+    size_t ef, pool;   /* as asked for; of a walk without filter */
+    size_t depth;      /* candidates wanted */
+    double share;      /* of live nodes that pass; an estimate */
+    dp_walk_stop stop; /* of a walk without filter */
 } dp_passing;
 
 /* Leaves candidates that pass in scratch->pool, nearest first; *n_out of them: at least k where as
