@@ -257,7 +257,9 @@ dp_numbers_add(dp_numbers *map, int64_t key, uint32_t slot)
         return insert_pair(map, at - 1, key, slot);
     }
     block fresh;
-    ort_err err = block_of_pairs(&fresh, &key, &slot, 1);
+    const int64_t keys[] = {key};
+    const uint32_t slots[] = {slot};
+    ort_err err = block_of_pairs(&fresh, keys, slots, 1);
     if (err != ORT_OK) {
         return err;
     }
@@ -570,7 +572,7 @@ decode_pairs(dp_numbers *map, ort_cursor *from, uint32_t slot_end)
 {
     int64_t keys[PAIRS_MAX];
     uint32_t slots[PAIRS_MAX];
-    uint64_t key = (uint64_t)INT64_MIN;
+    uint64_t key = (uint64_t)INT64_MIN, last = 0;
     const uint64_t n = dp_leb_take(from);
     if (n > PAIRS_MAX) {
         return ORT_ECORRUPT;
@@ -579,12 +581,13 @@ decode_pairs(dp_numbers *map, ort_cursor *from, uint32_t slot_end)
         const uint64_t step = dp_leb_take(from), slot = dp_leb_take(from);
         const int64_t next = (int64_t)(key + step);
         if (from->failed || slot >= slot_end || step > (uint64_t)INT64_MAX - key ||
-            (i > 0 && step == 0 && slot <= slots[i - 1])) {
+            (i > 0 && step == 0 && slot <= last)) {
             return ORT_ECORRUPT;
         }
         key += step;
         keys[i] = next;
         slots[i] = (uint32_t)slot;
+        last = slot;
     }
     if (n == 0) {
         return ORT_OK;

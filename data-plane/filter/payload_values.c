@@ -99,8 +99,8 @@ static ort_err
 list_words(dp_payload_walk *w, bool descending, const dp_payload_value *start)
 {
     const dp_words *map = w->index->words;
-    const bool from = start != NULL && !descending;
-    dp_words_walk walk = dp_words_seek(map, from ? start->text : "", from ? start->len : 0);
+    dp_words_walk walk = start != NULL && !descending ? dp_words_seek(map, start->text, start->len)
+                                                      : dp_words_seek(map, "", 0);
     told_word at;
     w->words = malloc((size_t)(dp_words_count(map) + 1) * sizeof *w->words);
     if (w->words == NULL) {
