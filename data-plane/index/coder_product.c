@@ -74,11 +74,12 @@ typedef struct {
     uint64_t seed;
 } training;
 
-static uint64_t
+/* One of the vectors. */
+static const float *
 draw(training *t)
 {
     t->seed = t->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return t->seed >> 33;
+    return t->vectors + ((t->seed >> 32) * t->count >> 32) * t->sub;
 }
 
 static void
@@ -124,7 +125,7 @@ move_centroids(training *t, const dp_coder_kernels *k, float *centroids)
     }
     for (size_t c = 0; c < CENTROIDS; c++) {
         if (t->counts[c] == 0) {
-            put_centroid(centroids, t->sub, c, t->vectors + draw(t) % t->count * t->sub);
+            put_centroid(centroids, t->sub, c, draw(t));
             continue;
         }
         for (size_t j = 0; j < t->sub; j++) {

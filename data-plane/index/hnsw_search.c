@@ -465,7 +465,7 @@ search(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_hnsw_query a
     double nodes = live + (double)dp_hnsw_deleted(graph);
     double share = selectivity_of(graph, filter);
     dp_walk_query query = {.vector = vector, .code = NULL};
-    dp_candidate start;
+    dp_candidate start = {0};
     dp_walk_stop stop = DP_WALK_TO_THE_END;
     size_t pool = ef;
     size_t depth = k; /* of the pool, how many are looked at again */

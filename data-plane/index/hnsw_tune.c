@@ -200,7 +200,7 @@ measure_codes(const trial *t, dp_scratch *s, size_t ef, uint32_t *found)
         uint32_t hits = 0;
 
         dp_hnsw__measure_rows(t->graph, s, dp_hnsw__vector(t->graph, slot, s->vector), s->pool, n);
-        for (size_t d = 0; d < DP_HNSW_EF_MAX; d++) {
+        for (size_t d = 0; d < ef && d < DP_HNSW_EF_MAX; d++) {
             hits += d < n && s->pool[d].distance <= t->samples[j].kth;
             found[d] += hits < K ? hits : K;
         }

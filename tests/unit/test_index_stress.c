@@ -170,12 +170,12 @@ stress(dp_code code, bool mapped, bool on_disk, bool replaced)
         assert_int_equal(pthread_create(&searchers[i], NULL, search_all_the_time, &a), 0);
     }
     until = ort_mono_ms() + RUN_MS;
-    while (ort_mono_ms() < until || atomic_load(&a.changes) < 50 || (replaced && rounds < 6)) {
+    while (ort_mono_ms() < until || atomic_load(&a.changes) < 50 || (replaced && rounds < 3)) {
         struct timespec pause = {.tv_nsec = 20000000};
 
         nanosleep(&pause, NULL);
         keep_up(&a, &config, dir);
-        if (replaced) {
+        if (replaced && rounds < 8) {
             replace_codes(&a, rounds++);
         }
     }
