@@ -165,6 +165,7 @@ put_into_block(list *l, uint32_t at)
     const posting p = l->postings[at];
     const uint32_t window = p.slot >> WINDOW_BITS;
 
+    assert(l->blocks != NULL);
     if (l->block_count == 0 || l->blocks[l->block_count - 1].window != window) {
         l->blocks[l->block_count++] = (block){window, at, p.value, p.value};
     }
@@ -198,6 +199,7 @@ prepare_blocks(dp_sparse *sparse, list *l)
     if (l->block_count == l->block_cap && grow_blocks(sparse, l, l->count + 1) != ORT_OK) {
         return ORT_ENOMEM;
     }
+    assert(l->blocks != NULL);
     for (uint32_t i = 0; first && i < l->count; i++) {
         put_into_block(l, i);
     }

@@ -272,7 +272,7 @@ ort_num_take_f32(const char *text, const char *end, float *out, bool *finite)
             p += n;
             fraction += n;
         } while (n == 8 && fraction < 24);
-        if (fraction == 0 || count + fraction > 19) {
+        if (fraction == 0 || fraction > 19 || count + fraction > 19) {
             return take_slowly(text, end, out, finite);
         }
     }

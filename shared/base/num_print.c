@@ -5,6 +5,7 @@
  * two borders of what rounds to it, scaled by one power of ten into integers, tell which of four
  * candidates it is; no loop over lengths, no second reading. Doubles are rare here: the C library
  * prints and reads. */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,6 +213,7 @@ ort_num_put_f32(char out[ORT_NUM_TEXT_BYTES], float v)
     for (uint32_t rest = d.digits; rest != 0; rest /= 10) {
         n++;
     }
+    assert(n > 0); /* only zero has none */
     uint32_t rest = d.digits;
     for (int i = n; i-- > 0; rest /= 10) {
         digits[i] = (char)('0' + rest % 10);
