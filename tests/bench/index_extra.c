@@ -223,8 +223,8 @@ insert_and_search(const bench *b, const contender *c, const dp_hnsw_config *conf
     fprintf(stderr,
             "INSERTING %s %s: %.0f inserts/s; searches/s (ef 64) at rest %.0f and %.0f, meanwhile "
             "%.0f (%.2f)\n",
-            b->opt->dataset, c->impl, half / inserting,
-            before, after, busy, 2 * busy / (before + after));
+            b->opt->dataset, c->impl, half / inserting, before, after, busy,
+            2 * busy / (before + after));
     dp_hnsw_free(t.graph);
 }
 
