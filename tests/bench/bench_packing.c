@@ -5,6 +5,7 @@
  * `apt-get update` leaves under /var/lib/apt/lists), as JSON. For each way of packing: bytes on
  * disk, time of a checkpoint, of a read of one payload, of a scan of all. Then full files of the
  * log, and vectors as float16 with the recall that they leave. */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,6 +171,7 @@ measure(const bench_set *set, const payload_list *list, const char *name, dp_pac
     const char *text;
     size_t len;
     uint64_t random = 1, bytes = 0;
+    assert(count > 0);
     began = ort_mono_ns();
     for (uint32_t i = 0; i < READS; i++) {
         dp_reader reader;

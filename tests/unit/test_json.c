@@ -284,7 +284,7 @@ take_and_scan_agree(const char *text, size_t len)
         }
         if (scanned != NULL) {
             const bool ok = ort_num_f32(copy, (size_t)(scanned - copy), &read) == ORT_OK;
-            if (ok != finite || (ok && memcmp(&taken, &read, sizeof read) != 0)) {
+            if (ok != finite || (ok && (taken != read || signbit(taken) != signbit(read)))) {
                 fail_msg("\"%.*s\": %a or %a", (int)len, text, (double)taken, (double)read);
             }
         }
