@@ -208,7 +208,7 @@ ort_num_put_f32(char out[ORT_NUM_TEXT_BYTES], float v)
     }
     memcpy(&bits, &v, sizeof bits);
     const shortest d = shortest_of(bits & 0x7fffffffu);
-    char digits[10];
+    char digits[10] = {0};
     int n = 0;
     for (uint32_t rest = d.digits; rest != 0; rest /= 10) {
         n++;

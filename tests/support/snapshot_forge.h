@@ -65,7 +65,7 @@ forge_write(const forgery *f, ort_buf *out)
     ort_buf_put(out, head, 16);
     for (size_t i = 0; i < f->count; i++) {
         const forge_block *b = &f->blocks[i];
-        if (b->type == 4 && b->plain.len == 56) {
+        if (b->type == 4 && b->plain.data != NULL && b->plain.len == 56) {
             ort_sha256 h;
             ort_hash digest;
             ort_sha256_init(&h);
