@@ -153,6 +153,13 @@ scale_to_odd(uint64_t power, uint32_t value)
     return high | (middle > 1);
 }
 
+/* v / 2^bits, rounded down. */
+static int
+floor_shift(int v, unsigned bits)
+{
+    return v >= 0 ? v >> bits : -((-v + (1 << bits) - 1) >> bits);
+}
+
 typedef struct {
     uint32_t digits;
     int exponent; /* of ten */
@@ -172,8 +179,9 @@ shortest_of(uint32_t bits)
     /* Below a power of two the floats stand twice as close. An even c owns its borders. */
     const bool closer = fraction == 0 && biased > 1;
     const uint32_t odd = c & 1;
-    const int k = (q * 1262611 - (closer ? 524031 : 0)) >> 22; /* floor(log10 of the gap) */
-    const int shift = q + ((-k * 1741647) >> 19) + 1;
+    const int k =
+        floor_shift(q * 1262611 - (closer ? 524031 : 0), 22); /* floor(log10 of the gap) */
+    const int shift = q + floor_shift(-k * 1741647, 19) + 1;
     const uint64_t power = pow10_64[-k - POW10_FIRST];
     const uint32_t value = scale_to_odd(power, (4 * c) << shift);
     const uint32_t lower = scale_to_odd(power, (4 * c - 2 + closer) << shift) + odd;
