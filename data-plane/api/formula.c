@@ -233,7 +233,7 @@ quotient(evaluation *e, const dp_formula_node *n, double *out)
 static ort_err
 power(evaluation *e, const dp_formula_node *n, double *out)
 {
-    double base, exponent;
+    double base = 0, exponent = 0;
     ort_err err = evaluate(e, n->child, &base);
     if (err == ORT_OK) {
         err = evaluate(e, e->formula->nodes[n->child].next, &exponent);
