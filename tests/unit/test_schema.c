@@ -71,7 +71,8 @@ one_unnamed_vector(void **state)
     assert_string_equal(v->name, "");
     assert_int_equal(v->size, 4);
     assert_int_equal(v->metric, DP_METRIC_COSINE);
-    assert_int_equal(v->hnsw.m, 0);
+    assert_int_equal(v->hnsw.m,
+                     16); /* payload_m: what was asked for is shown, this is what is built */
     assert_int_equal(v->hnsw.ef_construct, 100);
     assert_int_equal(dp_schema_find_vector(schema, "", 0), 0);
     assert_int_equal(dp_schema_find_vector(schema, "x", 1), -1);
