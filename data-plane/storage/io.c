@@ -193,11 +193,21 @@ dp_io_truncate(int fd, uint64_t len, ort_diag *diag)
     return ORT_OK;
 }
 
-void
-dp_io_push(int fd, uint64_t at, uint64_t n, bool wait)
+/* Linux tells a descriptor of lost pages once, and this call counts as telling: were it not
+ * believed, the sync that follows would answer that all is well. Where there is no such call there
+ * is nothing to believe. */
+ort_err
+dp_io_push(int fd, uint64_t at, uint64_t n, bool wait, ort_diag *diag)
 {
-    const int ignored = io->push(fd, (off_t)at, (off_t)n, wait);
-    (void)ignored;
+    while (io->push(fd, (off_t)at, (off_t)n, wait) != 0) {
+        if (errno == ENOSYS || errno == EINVAL || errno == ESPIPE || errno == EOPNOTSUPP) {
+            return ORT_OK;
+        }
+        if (errno != EINTR) {
+            return ort_fail_errno(diag, ORT_EIO, "write back at %llu", (unsigned long long)at);
+        }
+    }
+    return ORT_OK;
 }
 
 ort_err

@@ -53,8 +53,9 @@ ORT_NODISCARD ort_err dp_io_sync(int fd, const char *what, ort_diag *diag);
 ORT_NODISCARD ort_err dp_io_truncate(int fd, uint64_t len, ort_diag *diag);
 
 /* Hands written bytes to the disk, and with `wait` waits until it has them: no sync, but the sync
- * that follows has less to do. Nothing is told of failures: the sync is. */
-void dp_io_push(int fd, uint64_t at, uint64_t n, bool wait);
+ * that follows has less to do. A failure is that of a sync, which may not hear of it again: what
+ * was written to the file is not to be believed. */
+ORT_NODISCARD ort_err dp_io_push(int fd, uint64_t at, uint64_t n, bool wait, ort_diag *diag);
 
 /* A new file, for reading and writing; what stood under that name is emptied first. */
 ORT_NODISCARD ort_err dp_io_create(int dir_fd, const char *name, int *fd_out, ort_diag *diag);

@@ -69,7 +69,9 @@ write_blocks(dp_log_window *w, uint64_t bytes, int level, int fd, ort_buf *index
             ort_buf_put_u32(index, (uint32_t)codec);
             ort_buf_put_u32(index, 0);
             err = dp_io_write(fd, block, packed, place, diag);
-            dp_io_push(fd, place, packed, false);
+            if (err == ORT_OK) {
+                err = dp_io_push(fd, place, packed, false, diag);
+            }
             place += packed;
         }
     }

@@ -77,9 +77,9 @@ flush(writer *w)
         dp_io_point("segment.written");
     }
     if (w->err == ORT_OK && w->buffer.len > 0) {
-        dp_io_push(w->fd, w->at - w->buffer.len, w->buffer.len, false);
-        if (w->at - w->pushed > PUSH_BYTES) {
-            dp_io_push(w->fd, w->pushed, w->at - PUSH_BYTES - w->pushed, true);
+        w->err = dp_io_push(w->fd, w->at - w->buffer.len, w->buffer.len, false, w->diag);
+        if (w->err == ORT_OK && w->at - w->pushed > PUSH_BYTES) {
+            w->err = dp_io_push(w->fd, w->pushed, w->at - PUSH_BYTES - w->pushed, true, w->diag);
             w->pushed = w->at - PUSH_BYTES;
         }
         keep_pace(w);
