@@ -148,6 +148,16 @@ dp_log__roll(dp_log *log, bool *clean_out, ort_diag *diag)
     return ORT_OK;
 }
 
+/* The mark that stands before the first group since an open: its sync may have failed when the log
+ * was closed, or in an open that gave up, and then it is in memory only and a hole on the disk. */
+static ort_err
+mark_again(dp_log *log, uint64_t end, ort_diag *diag)
+{
+    unsigned char mark[DP_LOG_MARK_BYTES];
+    dp_log__mark_encode(log->durable, mark);
+    return dp_io_write(log->fd, mark, sizeof mark, end - sizeof mark, diag);
+}
+
 /* Writes the group and syncs it. Leader only, mutex not held. *clean_out tells, on failure, whether
  * the file is certainly as it was before. */
 static ort_err
@@ -168,6 +178,12 @@ write_group(dp_log *log, uint64_t *end_out, bool *clean_out, ort_diag *diag)
     *clean_out = true;
     const uint64_t start = newest(log)->bytes;
     const uint64_t end = start + group->len;
+    if (log->marked) {
+        const ort_err err = mark_again(log, start, diag);
+        if (err != ORT_OK) {
+            return err;
+        }
+    }
     dp_log__group_set_synced((unsigned char *)group->data, group->len, log->durable.lsn);
     dp_io_point("log.group");
     ort_err err = dp_io_write(log->fd, group->data, group->len, start, diag);

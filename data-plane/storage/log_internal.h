@@ -61,6 +61,8 @@ typedef struct {
     dp_log_header header;
     dp_log_mark last;      /* record; header.prev when there is none */
     uint64_t end;          /* behind the last good frame */
+    uint64_t unsure;       /* where its last group begins, or 0: from here to the end it may never
+                            * have reached the disk (log_open.c) */
     uint64_t size;         /* of the file, unpacked */
     uint64_t packed_bytes; /* on disk, of a packed one; 0: it is plain */
     bool clean;            /* a mark stands at the end */

@@ -61,6 +61,34 @@ sweep(dp_log *log, uint32_t skip, uint64_t torn_header, ort_diag *diag)
     return err;
 }
 
+/* What was read of the last group may be in memory only: a sync that fails leaves pages that look
+ * written and never will be, and whoever opens next cannot tell. So they are written once more, and
+ * the name is synced with them: the file itself may be what could not be. */
+static ort_err
+write_again(dp_log *log, uint64_t from, uint64_t end, const char *name, ort_diag *diag)
+{
+    enum { STEP_BYTES = 64 << 10 };
+    char *bytes = malloc(STEP_BYTES);
+    ort_err err =
+        bytes != NULL ? ORT_OK : ort_fail(diag, ORT_ENOMEM, "write the end of %s again", name);
+    while (err == ORT_OK && from < end) {
+        const size_t n = end - from < STEP_BYTES ? (size_t)(end - from) : STEP_BYTES;
+        err = dp_io_read(log->fd, bytes, n, from, diag);
+        if (err == ORT_OK) {
+            err = dp_io_write(log->fd, bytes, n, from, diag);
+        }
+        from += n;
+    }
+    free(bytes);
+    if (err == ORT_OK) {
+        err = dp_io_sync_data(log->fd, name, diag);
+    }
+    if (err == ORT_OK) {
+        err = dp_io_sync(log->dir_fd, "the shard's directory", diag);
+    }
+    return err;
+}
+
 /* The newest file, ready for the next record. */
 static ort_err
 adopt_newest(dp_log *log, const dp_log_scan *scan, ort_diag *diag)
@@ -89,7 +117,9 @@ adopt_newest(dp_log *log, const dp_log_scan *scan, ort_diag *diag)
         log->zero_end = scan->end;
     }
     dp_io_point("log.truncated");
-    return put_mark(log, diag);
+    /* No mark before this is done: it would tell the next one to open that all was well. */
+    err = write_again(log, scan->unsure, scan->end, name, diag);
+    return err == ORT_OK ? put_mark(log, diag) : err;
 }
 
 static ort_err

@@ -173,6 +173,7 @@ dp_log__scan(dp_log_window *w, const char *name, const dp_log_config *config, bo
 {
     dp_log_scan scan = {0};
     ort_err err = ORT_OK;
+    uint64_t synced = UINT64_MAX; /* as the group says that is being read; each says another */
     scan.size = w->size;
     scan.packed_bytes = w->packed_bytes;
     err = read_header(w, config, newest, &scan.header, diag);
@@ -193,6 +194,10 @@ dp_log__scan(dp_log_window *w, const char *name, const dp_log_config *config, bo
         err = check_chain(&frame, &scan, scan.end, diag);
         if (err != ORT_OK) {
             break;
+        }
+        if (frame.synced != synced) {
+            synced = frame.synced;
+            scan.unsure = scan.end;
         }
         const unsigned char *body = bytes + DP_LOG_RECORD_HEADER_BYTES;
         scan.last = (dp_log_mark){

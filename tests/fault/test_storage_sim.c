@@ -112,7 +112,7 @@ do_group(shard_model *m)
 
 /* Writers go on beside a checkpoint: between any two of its steps, a group may come in. */
 static shard_model *beside;
-static uint64_t renumbered, logs_packed;
+static uint64_t renumbered, logs_packed, reopened;
 
 static void
 write_beside(const char *point)
@@ -196,6 +196,12 @@ run_seed(uint64_t seed)
                     break;
                 }
             }
+            if (!sim_disk_stopped() && sim_disk_failed() && round + 1 < rounds && dice(2) == 0) {
+                /* Opened again by a system that still has in memory what it could not write. */
+                reopened++;
+                shard_model_close(m);
+                continue;
+            }
             if (!sim_disk_stopped() && dice(2) == 0) {
                 shard_model_close(m); /* in good order */
             } else {
@@ -261,8 +267,10 @@ main(void)
                         : ort_mono_ns() - began < seconds * UINT64_C(1000000000)) {
         run_seed(from + count++);
     }
-    printf("%llu seeds in %.1f s, %llu times renumbered, %llu log files packed\n",
+    printf("%llu seeds in %.1f s, %llu times renumbered, %llu log files packed, %llu times opened "
+           "again without a restart\n",
            (unsigned long long)count, (double)(ort_mono_ns() - began) / 1e9,
-           (unsigned long long)renumbered, (unsigned long long)logs_packed);
+           (unsigned long long)renumbered, (unsigned long long)logs_packed,
+           (unsigned long long)reopened);
     return 0;
 }
