@@ -24,12 +24,18 @@ enum { FLAG_ESCAPED = 1u << 4, FLAG_TRUE = 1u << 4, FLAG_FLOATS = 1u << 4 };
 #define COUNT_SHIFT 5
 #define COUNT_MAX (UINT32_MAX >> COUNT_SHIFT)
 
-/* A string without its escapes, made when asked for. The note of such a string gets
- * FLAG_UNESCAPED, and its `next` (always at + 1 for a string) leads to this instead. */
+/* A string without its escapes, made when asked for (FLAG_UNESCAPED); the `next` of an escaped
+ * string's note (always at + 1 for a string) leads to its room, which parsing takes. Were it taken
+ * when the string is asked for, a key that memory does not reach for would be a key that is not
+ * there: a filter would lose a condition, and a delete by that filter would take more points. */
 typedef struct {
     size_t len;
     char text[];
 } unescaped;
+
+/* The rooms stand one behind the other; `next` counts these. */
+typedef size_t room_unit;
+#define ROOM_UNITS(text_len) (1 + ((text_len) + sizeof(room_unit) - 1) / sizeof(room_unit))
 
 /* The `next` (always at + 1 for it as well) of a packed array with FLAG_FLOATS leads to the first
  * of its numbers in `floats`. */
@@ -37,8 +43,8 @@ struct ort_json_doc {
     const char *text;
     note *notes;
     uint32_t count, cap;
-    unescaped **strings;
-    uint32_t string_count, string_cap;
+    room_unit *rooms; /* of escaped strings */
+    uint32_t room_units;
     float *floats;
     size_t float_count, float_cap;
 };
@@ -219,6 +225,11 @@ parse_string(parser *s)
     }
     s->p++;
     close_note(s, at, info);
+    if ((info & FLAG_ESCAPED) != 0) { /* notes and text are bounded: the sum stays below 2^30 */
+        note *n = &s->doc->notes[at];
+        n->next = s->doc->room_units;
+        s->doc->room_units += (uint32_t)ROOM_UNITS(n->len - 2);
+    }
     return true;
 }
 
@@ -491,6 +502,10 @@ ort_json_parse(ort_json_doc **out, const char *text, size_t len, ort_json_limits
         skip_space(&s);
         ok = s.p == s.end || stop(&s, ORT_EFORMAT, "trailing characters");
     }
+    if (ok && doc->room_units > 0) {
+        doc->rooms = malloc(doc->room_units * sizeof *doc->rooms);
+        ok = doc->rooms != NULL || stop(&s, ORT_ENOMEM, "out of memory");
+    }
     if (!ok) {
         ort_json_free(doc);
         return report(&s, diag);
@@ -505,10 +520,7 @@ ort_json_free(ort_json_doc *doc)
     if (doc == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < doc->string_count; i++) {
-        free(doc->strings[i]);
-    }
-    free(doc->strings);
+    free(doc->rooms);
     free(doc->floats);
     free(doc->notes);
     free(doc);
@@ -608,26 +620,11 @@ unescape(const ort_json_doc *doc, const note *n, char *out)
 static const unescaped *
 keep_unescaped(ort_json_doc *doc, note *n)
 {
-    if (n->info & FLAG_UNESCAPED) {
-        return doc->strings[n->next];
+    unescaped *u = (unescaped *)(doc->rooms + n->next);
+    if ((n->info & FLAG_UNESCAPED) == 0) {
+        u->len = unescape(doc, n, u->text);
+        n->info |= FLAG_UNESCAPED;
     }
-    if (doc->string_count == doc->string_cap) {
-        const uint32_t cap = doc->string_cap == 0 ? 8 : doc->string_cap * 2;
-        unescaped **grown = realloc(doc->strings, cap * sizeof(unescaped *));
-        if (grown == NULL) {
-            return NULL;
-        }
-        doc->strings = grown;
-        doc->string_cap = cap;
-    }
-    unescaped *u = malloc(sizeof *u + n->len);
-    if (u == NULL) {
-        return NULL;
-    }
-    u->len = unescape(doc, n, u->text);
-    n->info |= FLAG_UNESCAPED;
-    n->next = doc->string_count;
-    doc->strings[doc->string_count++] = u;
     return u;
 }
 
@@ -640,8 +637,8 @@ ort_json_str(ort_json v, size_t *len_out)
     note *n = &v.doc->notes[v.at];
     if (n->info & FLAG_ESCAPED) {
         const unescaped *u = keep_unescaped(v.doc, n);
-        *len_out = u != NULL ? u->len : 0;
-        return u != NULL ? u->text : NULL;
+        *len_out = u->len;
+        return u->text;
     }
     *len_out = n->len - 2;
     return v.doc->text + n->offset + 1;

@@ -65,7 +65,7 @@ ort_json ort_json_get(ort_json object, const char *key);
 const char *ort_json_raw(ort_json v, size_t *len_out);
 
 /* A string's content, borrowed until the document is freed, not NUL-ended and maybe holding NULs.
- * NULL: no string, or out of memory. */
+ * NULL: no string. */
 const char *ort_json_str(ort_json v, size_t *len_out);
 bool ort_json_str_is(ort_json v, const char *text);
 
