@@ -60,8 +60,9 @@ dp_matcher__matches(dp_matcher *m, uint32_t slot)
                                    .payload_len = len,
                                    .has_vector = has_vector,
                                    .ctx = m,
-                                   .texts = m->texts};
-    return dp_filter_match(m->filter, &point);
+                                   .texts = m->texts,
+                                   .err = &m->err};
+    return dp_filter_match(m->filter, &point) && m->err == ORT_OK;
 }
 
 typedef struct {

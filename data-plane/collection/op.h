@@ -55,7 +55,8 @@ uint32_t dp_op_point_count(const dp_op *op);
  * "ids":[1,2]'; of bytes that are no operation: ',"error":".."'. For people: payloads and vectors
  * are left out, ids end after the first eight.
  *
- * ORT_ECORRUPT, ORT_EVERSION: not an operation of ours. */
+ * ORT_ECORRUPT, ORT_EVERSION: not an operation of ours. ORT_ENOMEM: nothing was appended; whether
+ * all that was found room in out, out itself tells. */
 ORT_NODISCARD ort_err dp_op_describe(const void *bytes, size_t len, ort_buf *out);
 
 /* A point id in JSON: a number or a string holding a UUID. ORT_EINVAL in Qdrant's words. */

@@ -58,7 +58,7 @@ dp_op_describe(const void *bytes, size_t len, ort_buf *out)
     ort_diag diag = {""};
     ort_buf text = {0};
     ort_jw w = {.buf = &text};
-    const ort_err err = dp_op__open(&record, bytes, len, &diag);
+    ort_err err = dp_op__open(&record, bytes, len, &diag);
     ort_jw_object(&w);
     if (err == ORT_OK) {
         ort_jw_key(&w, "op");
@@ -70,7 +70,9 @@ dp_op_describe(const void *bytes, size_t len, ort_buf *out)
         ort_jw_str(&w, diag.text);
     }
     ort_jw_object_end(&w);
-    if (ort_buf_check(&text) == ORT_OK && text.len > 2) {
+    if (ort_buf_check(&text) != ORT_OK) {
+        err = ORT_ENOMEM;
+    } else if (text.len > 2) {
         ort_buf_puts(out, ",");
         ort_buf_put(out, text.data + 1, text.len - 2); /* without the braces */
     }

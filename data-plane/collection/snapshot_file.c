@@ -334,10 +334,12 @@ read_regions(dp_snapshot_reader *r, ort_json list, ort_diag *diag)
     for (ort_json_iter it = ort_json_each(list); r->regions != NULL && ort_json_step(&it); n++) {
         size_t len = 0;
         const char *text = ort_json_str(it.value, &len);
-        if (text == NULL || len == 0 || len > ORT_NAME_BYTES_MAX || memchr(text, 0, len) != NULL ||
-            (r->regions[n] = strndup(text, len)) == NULL) {
-            r->about.region_count = n;
+        r->about.region_count = n;
+        if (text == NULL || len == 0 || len > ORT_NAME_BYTES_MAX || memchr(text, 0, len) != NULL) {
             return dp_snapshot__bad(diag, "a region is no name");
+        }
+        if ((r->regions[n] = strndup(text, len)) == NULL) {
+            return ort_fail(diag, ORT_ENOMEM, "snapshot");
         }
     }
     r->about.regions = r->regions;

@@ -144,20 +144,21 @@ vector_is_sound(const dp_op_vector *v)
                                     : true;
 }
 
-static bool
-payload_is_sound(const dp_op_text *payload)
+static ort_err
+check_payload(const dp_op_text *payload, bool *sound)
 {
     ort_json_doc *doc = NULL;
-    if (payload->len == 0) {
-        return true;
+    *sound = payload->len == 0;
+    if (*sound) {
+        return ORT_OK;
     }
     const ort_err err =
         payload->len <= DP_PAYLOAD_BYTES_MAX
             ? ort_json_parse(&doc, payload->text, payload->len, (ort_json_limits){0}, NULL)
             : ORT_ETOOBIG;
-    const bool sound = err == ORT_OK && ort_json_type_of(ort_json_root(doc)) == ORT_JSON_OBJECT;
+    *sound = err == ORT_OK && ort_json_type_of(ort_json_root(doc)) == ORT_JSON_OBJECT;
     ort_json_free(doc);
-    return sound;
+    return err == ORT_ENOMEM ? err : ORT_OK;
 }
 
 static ort_err
@@ -166,8 +167,12 @@ check_point(const dp_op_record *record, const dp_op_point *point, ort_diag *diag
     ort_cursor at = point->vectors;
     dp_op_vector v;
     int last = -1;
+    bool sound;
     char id[ORT_POINT_ID_TEXT_BYTES];
-    const char *wrong = payload_is_sound(&point->payload) ? NULL : "its payload is no JSON object";
+    if (check_payload(&point->payload, &sound) != ORT_OK) {
+        return ort_fail(diag, ORT_ENOMEM, "snapshot");
+    }
+    const char *wrong = sound ? NULL : "its payload is no JSON object";
     for (uint32_t n = point->vector_count;
          wrong == NULL && dp_op__next_vector(record, &at, &n, &v);) {
         if ((int)v.column <= last) {

@@ -82,6 +82,8 @@ typedef struct {
     bool (*has_vector)(void *ctx, const char *name); /* NULL: it has none */
     void *ctx;
     dp_filter_texts *texts; /* of this filter; NULL: text conditions ask for parts of strings */
+    ort_err *err; /* set to ORT_ENOMEM when the payload could not be parsed for want of memory: what
+                     the match says means nothing then. May be NULL */
 } dp_filter_point;
 
 /* Whether the point matches; a NULL filter matches all. A payload that is no JSON object (it was

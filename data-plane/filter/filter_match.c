@@ -23,10 +23,12 @@ payload_of(subject *s)
 {
     if (!s->parsed) {
         s->parsed = true;
-        if (s->point->payload_len > 0 &&
-            ort_json_parse(&s->doc, s->point->payload, s->point->payload_len, (ort_json_limits){0},
-                           NULL) != ORT_OK) {
-            s->doc = NULL;
+        const ort_err err = s->point->payload_len > 0
+                                ? ort_json_parse(&s->doc, s->point->payload, s->point->payload_len,
+                                                 (ort_json_limits){0}, NULL)
+                                : ORT_OK;
+        if (err == ORT_ENOMEM && s->point->err != NULL) {
+            *s->point->err = err;
         }
     }
     return s->doc != NULL ? ort_json_root(s->doc) : (ort_json){0};

@@ -220,13 +220,18 @@ read_id(ort_json v, uint64_t *out)
     return text != NULL && ort_id_parse(text, len, out) == ORT_OK;
 }
 
-/* A copy of a JSON string without NULs inside; NULL: it is none, or memory ran out. */
-static char *
-copy_name(ort_json v)
+/* Copies a JSON string without NULs inside. Memory that runs out is not damage: a repair would put
+ * the catalog before this one in its place. */
+static ort_err
+copy_name(ort_json v, char **out, ort_diag *diag)
 {
     size_t len = 0;
     const char *text = ort_json_str(v, &len);
-    return text != NULL && memchr(text, 0, len) == NULL ? strndup(text, len) : NULL;
+    if (text == NULL || memchr(text, 0, len) != NULL) {
+        return bad(diag, "a collection has no name");
+    }
+    *out = strndup(text, len);
+    return *out != NULL ? ORT_OK : ort_fail(diag, ORT_ENOMEM, "out of memory");
 }
 
 static ort_err
@@ -236,17 +241,17 @@ decode_entry(dp_tenant *t, ort_json v, ort_diag *diag)
     if (e == NULL) {
         return ORT_ENOMEM;
     }
-    ort_err err = ORT_OK;
     e->owner = t;
-    e->name = copy_name(ort_json_get(v, "name"));
-    if (e->name == NULL || !read_id(ort_json_get(v, "id"), &e->id.v) ||
-        ort_json_bool(ort_json_get(v, "clean"), &e->clean) != ORT_OK ||
-        ort_json_u64(ort_json_get(v, "points"), &e->points) != ORT_OK ||
-        ort_json_u64(ort_json_get(v, "bytes"), &e->bytes) != ORT_OK ||
-        ort_json_u64(ort_json_get(v, "disk_bytes"), &e->disk_bytes) != ORT_OK ||
-        e->points > INT64_MAX / 4 || e->bytes > INT64_MAX / 4) {
+    ort_err err = copy_name(ort_json_get(v, "name"), &e->name, diag);
+    if (err == ORT_OK && (!read_id(ort_json_get(v, "id"), &e->id.v) ||
+                          ort_json_bool(ort_json_get(v, "clean"), &e->clean) != ORT_OK ||
+                          ort_json_u64(ort_json_get(v, "points"), &e->points) != ORT_OK ||
+                          ort_json_u64(ort_json_get(v, "bytes"), &e->bytes) != ORT_OK ||
+                          ort_json_u64(ort_json_get(v, "disk_bytes"), &e->disk_bytes) != ORT_OK ||
+                          e->points > INT64_MAX / 4 || e->bytes > INT64_MAX / 4)) {
         err = bad(diag, "a collection is not as it is written");
-    } else {
+    }
+    if (err == ORT_OK) {
         err = dp_schema_decode(&e->schema, ort_json_get(v, "schema"), diag);
     }
     if (err == ORT_OK && t->entry_count == t->entry_cap) {
