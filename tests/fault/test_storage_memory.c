@@ -11,68 +11,9 @@
 #include <cmocka.h>
 
 #include "storage/manifest.h"
+#include "support/fail_alloc.h"
 #include "support/scratch.h"
 #include "support/shard_model.h"
-
-/* --- the n-th allocation -----------------------------------------------------------------------
- */
-
-static bool armed;
-static uint64_t left, failed;
-
-static bool
-fails_now(void)
-{
-    if (!armed || left == 0) {
-        return false;
-    }
-    if (--left == 0) {
-        failed++;
-        return true;
-    }
-    return false;
-}
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-
-void *
-__wrap_malloc(size_t n)
-{
-    return fails_now() ? NULL : __real_malloc(n);
-}
-
-void *
-__wrap_calloc(size_t n, size_t size)
-{
-    return fails_now() ? NULL : __real_calloc(n, size);
-}
-
-void *
-__wrap_realloc(void *p, size_t n)
-{
-    return fails_now() ? NULL : __real_realloc(p, n);
-}
-
-static void
-arm(uint64_t n)
-{
-    left = n;
-    failed = 0;
-    armed = true;
-}
-
-/* Whether it struck. */
-static bool
-disarm(void)
-{
-    armed = false;
-    return failed > 0;
-}
 
 static void
 must(ort_err err, const ort_diag *diag)
@@ -206,9 +147,9 @@ fail_each(const char *what, work_fn work, bool open)
         if (open) {
             must(shard_model_open(m, place.fd, &diag), &diag);
         }
-        arm(++n);
+        fail_alloc_arm(++n);
         const ort_err err = work(m, &place, &diag);
-        struck = disarm();
+        struck = fail_alloc_disarm();
         if (struck ? err != ORT_ENOMEM && err != ORT_OK : err != ORT_OK) {
             fail_msg("%s, allocation %llu: error %d: %s", what, (unsigned long long)n, (int)err,
                      diag.text);
@@ -295,9 +236,9 @@ writes_survive(void **state)
         if (n % 50 == 49) { /* the rest is durable with it */
             must(dp_log_wait(m->log, ticket, &diag), &diag);
         }
-        arm(1);
+        fail_alloc_arm(1);
         ort_err err = shard_model_apply(m, ticket.lsn, MODEL_OP_PUT, 100 + n, 1, 1000 + n, &diag);
-        strikes += disarm();
+        strikes += fail_alloc_disarm();
         if (err != ORT_OK) {
             assert_int_equal(err, ORT_ENOMEM);
             must(shard_model_apply(m, ticket.lsn, MODEL_OP_PUT, 100 + n, 1, 1000 + n, &diag),
