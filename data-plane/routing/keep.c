@@ -303,7 +303,7 @@ dp_keep_load(dp_keep *keep, const dp_keep_owner *owner, const dp_table **out, or
         if (err == ORT_OK) {
             err = load_log(keep, owner, &to, diag);
         }
-        if (err != ORT_OK && err != ORT_ENOMEM && err != ORT_EIO) {
+        if (err != ORT_OK && err != ORT_ENOMEM && err != ORT_EIO && err != ORT_EBUSY) {
             err = ORT_ECORRUPT;
         }
     }

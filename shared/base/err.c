@@ -67,6 +67,9 @@ ort_fail_errno(ort_diag *diag, ort_err err, const char *fmt, ...)
     if (cause == ENOSPC || cause == EDQUOT) {
         return ORT_ENOSPC;
     }
+    if (cause == EMFILE || cause == ENFILE) {
+        return ORT_EBUSY;
+    }
     return cause == ENOMEM ? ORT_ENOMEM : err;
 }
 

@@ -60,8 +60,9 @@ typedef struct {
  * `return ort_fail(diag, ORT_EINVAL, "limit %u is over %u", got, max);`  diag may be NULL. */
 ort_err ort_fail(ort_diag *diag, ort_err err, const char *fmt, ...) ORT_PRINTF(3, 4);
 
-/* The same, with ": " and the text of errno behind it. ENOSPC, EDQUOT become ORT_ENOSPC and ENOMEM
- * becomes ORT_ENOMEM, whatever err says; errno is left as it was. */
+/* The same, with ": " and the text of errno behind it. Whatever err says, ENOSPC and EDQUOT become
+ * ORT_ENOSPC, ENOMEM becomes ORT_ENOMEM, and EMFILE and ENFILE become ORT_EBUSY: a process without
+ * descriptors has found no damage, and will have some again. errno is left as it was. */
 ort_err ort_fail_errno(ort_diag *diag, ort_err err, const char *fmt, ...) ORT_PRINTF(3, 4);
 
 /* Puts "where: " before what diag says; nothing when diag is NULL. */
