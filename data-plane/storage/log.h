@@ -88,7 +88,8 @@ ORT_NODISCARD ort_err dp_log_append(dp_log *log, uint16_t type, const void *body
  * ORT_EIO     a write or a sync failed: the record may be there after a reopen or not. The log has
  *             failed for good: a sync that failed is never asked again and never reported as
  *             success. While dp_log_check() says ORT_OK it is as with ORT_ENOSPC: the next file
- *             could not be begun, and nothing was written */
+ *             could not be begun, and nothing was written
+ * ORT_EBUSY   there was no descriptor for the next file: likewise */
 ORT_NODISCARD ort_err dp_log_wait(dp_log *log, dp_log_ticket ticket, ort_diag *diag);
 
 /* The newest durable record. */

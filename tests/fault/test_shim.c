@@ -118,7 +118,7 @@ say(const worker *w, say_what what, uint32_t number, uint64_t lsn)
 static bool
 is_of_the_disk(ort_err err)
 {
-    return err == ORT_EIO || err == ORT_ENOSPC;
+    return err == ORT_EIO || err == ORT_ENOSPC || err == ORT_EBUSY; /* the last for EMFILE */
 }
 
 /* false: the disk does not let it. */
