@@ -40,15 +40,16 @@ dp_shard__break(dp_shard *s, uint64_t lsn, const ort_diag *why)
 static void
 apply_one(dp_shard *s, dp_write *w)
 {
-    dp_points_stats before, after;
     pthread_rwlock_wrlock(&s->view);
-    dp_points_get_stats(s->points, &before);
+    const uint64_t live = dp_points_live_count(s->points);
+    const uint64_t bytes = dp_points_logical_bytes(s->points);
     w->err = dp_shard__apply(s, w->record, w->ticket.lsn, &w->points, &w->diag);
-    dp_points_get_stats(s->points, &after);
+    const dp_amount done = {
+        .points = (int64_t)dp_points_live_count(s->points) - (int64_t)live,
+        .bytes = (int64_t)dp_points_logical_bytes(s->points) - (int64_t)bytes,
+    };
     s->applied_lsn = w->ticket.lsn;
     pthread_rwlock_unlock(&s->view);
-    const dp_amount done = {.points = (int64_t)after.live - (int64_t)before.live,
-                            .bytes = (int64_t)after.logical_bytes - (int64_t)before.logical_bytes};
     dp_quota_settle(s->quota, w->held, done);
     w->held = (dp_amount){0};
     if (w->err != ORT_OK && w->err != ORT_ENOTFOUND) {

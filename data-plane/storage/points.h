@@ -236,6 +236,9 @@ uint32_t dp_points_next_live(const dp_points *points, uint32_t slot);
 
 uint64_t dp_points_live_count(const dp_points *points);
 
+/* Logical bytes of the live points; as in dp_points_stats, without a walk over the chunks. */
+uint64_t dp_points_logical_bytes(const dp_points *points);
+
 /* Rows of a dense column as an index reads them: chunks[slot >> DP_CHUNK_BITS] is the address of
  * DP_CHUNK_SLOTS rows, or NULL where no point of the chunk can have one. The directory's address
  * never changes; a pointer is published before a slot of its chunk is told. Rows that a point does

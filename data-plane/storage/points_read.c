@@ -497,13 +497,19 @@ dp_points_generation(const dp_points *p)
     return generation;
 }
 
+uint64_t
+dp_points_logical_bytes(const dp_points *p)
+{
+    return atomic_load(&p->logical_bytes);
+}
+
 void
 dp_points_get_stats(const dp_points *p, dp_points_stats *out)
 {
     dp_points *q = (dp_points *)(uintptr_t)p;
     dp_reader reader;
     *out = (dp_points_stats){.live = dp_points_live_count(p),
-                             .logical_bytes = atomic_load(&p->logical_bytes)};
+                             .logical_bytes = dp_points_logical_bytes(p)};
     pthread_mutex_lock(&q->mark_mutex);
     out->disk_bytes = p->segment_bytes + p->manifest_bytes;
     out->mapped_bytes = p->segment_bytes;
