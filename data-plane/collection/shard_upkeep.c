@@ -18,6 +18,10 @@
 /* Of a checkpoint, at least: see storage.md, "What it costs". */
 #define CHECKPOINT_BYTES_S (UINT64_C(64) << 20)
 
+/* The log grows no longer than this, however large the shard: what a restart replays, and what a
+ * crash in a checkpoint has written again, is bounded by it. */
+#define CHECKPOINT_LOG_BYTES_MAX (UINT64_C(1) << 30)
+
 /* Full files of the log that are left plain: the next cut takes them. */
 #define LOG_PLAIN_FILES 2u
 #define LOG_PACK_LEVEL 1
@@ -43,8 +47,9 @@ checkpoint_due(dp_shard *s)
     dp_points_get_stats(s->points, &stats);
     /* Folding rewrites no more than a few times what it folds: the more there is, the longer the
      * log may grow. */
-    const uint64_t due =
-        stats.disk_bytes / 4 > s->checkpoint_bytes ? stats.disk_bytes / 4 : s->checkpoint_bytes;
+    uint64_t due = stats.disk_bytes / 4;
+    due = due < CHECKPOINT_LOG_BYTES_MAX ? due : CHECKPOINT_LOG_BYTES_MAX;
+    due = due > s->checkpoint_bytes ? due : s->checkpoint_bytes;
     return behind >= due && ort_mono_ns() >= atomic_load(&s->checkpoint_retry_ns) &&
            !atomic_load(&s->broken);
 }

@@ -16,8 +16,9 @@
 /* Segments below this are always merged: what a small shard has stays in one file. */
 #define MERGE_BYTES (UINT64_C(4) << 20)
 
-/* Segments above this are not taken along: a merge that a crash or a failure ends is begun again,
- * and no more than this is lost by it. Those that have lost half of their chunks still are. */
+/* A checkpoint takes no more than this of older segments along, what one segment keeps excepted: a
+ * merge that a crash or a failure ends is begun again, and what is lost by it has a bound. What is
+ * left over is the next checkpoint's: compaction goes on from one to the next. */
 #define MERGE_BYTES_MAX (UINT64_C(1) << 30)
 
 /* A dead chunk on its way out. Readers that came before its points died may know its slots, and
@@ -147,43 +148,66 @@ place_of(const dp_segment_list *list, const dp_segment *segment)
     return i;
 }
 
+/* What a segment holds that is still needed, in slots, and in bytes as they are on disk. */
+typedef struct {
+    uint64_t slots, bytes;
+    bool half; /* of its chunks are dead, or elsewhere by now */
+} kept;
+
+static kept
+kept_of(const dp_segment *segment, uint64_t slots, uint32_t chunks)
+{
+    const uint64_t all = dp_segment_slots(segment);
+    const double share = all > 0 ? (double)slots / (double)all : 0;
+    return (kept){.slots = slots,
+                  .bytes = (uint64_t)(share * (double)dp_segment_bytes(segment)),
+                  .half = chunks <= dp_segment_chunk_count(segment) / 2};
+}
+
 /* Chooses segments to merge: as long as the next older one is no larger than what is written
  * anyway, it is taken along (so that sizes stay apart by a factor, and each slot is written again a
- * logarithmic number of times); and whichever has lost half of its chunks. */
-static void
+ * logarithmic number of times); and whichever has lost half of its chunks since it was written, be
+ * it one at a time. */
+static ort_err
 choose_merges(dp_checkpoint *c, const dp_segment_list *list, const unsigned char *fate,
-              uint32_t chunk_end, bool all)
+              uint32_t chunk_end, bool all, ort_diag *diag)
 {
     const dp_points *p = c->points;
-    uint64_t *slots = calloc(list->count + 1u, sizeof *slots); /* kept, of each segment */
-    uint32_t *lost = calloc(list->count + 1u, sizeof *lost);
-    uint64_t writing = 0;
-    for (uint32_t i = 0; slots != NULL && lost != NULL && i < chunk_end; i++) {
+    uint64_t *slots = calloc(list->count + 1u, sizeof *slots);   /* kept, of each segment */
+    uint32_t *chunks = calloc(list->count + 1u, sizeof *chunks); /* likewise */
+    uint64_t writing = 0, taken_bytes = 0;
+    if (slots == NULL || chunks == NULL) {
+        free(slots);
+        free(chunks);
+        return ort_fail(diag, ORT_ENOMEM, "a checkpoint's plan");
+    }
+    for (uint32_t i = 0; i < chunk_end; i++) {
         if (fate[i] == WRITE) {
             writing += used_of(c, i);
-        } else if (p->owner[i].segment != NULL) {
+        } else if (fate[i] == KEEP && p->owner[i].segment != NULL) {
             const uint32_t at = place_of(list, p->owner[i].segment);
-            if (fate[i] == KEEP) {
-                slots[at] += used_of(c, i);
-            } else {
-                lost[at]++;
-            }
+            slots[at] += used_of(c, i);
+            chunks[at]++;
         }
     }
     bool grow = writing > 0;
-    for (uint32_t i = list->count; slots != NULL && lost != NULL && i-- > 0;) {
-        const bool empty = slots[i] == 0;
-        const bool half = lost[i] * DP_CHUNK_SLOTS >= slots[i] && lost[i] > 0;
+    for (uint32_t i = list->count; i-- > 0;) {
+        const kept k = kept_of(list->items[i], slots[i], chunks[i]);
+        const bool empty = k.slots == 0;
+        const bool fits = taken_bytes == 0 || taken_bytes + k.bytes <= MERGE_BYTES_MAX;
         const uint64_t bytes = dp_segment_bytes(list->items[i]);
         if (grow && !empty &&
-            (bytes > MERGE_BYTES_MAX || (slots[i] > writing && bytes > MERGE_BYTES))) {
+            (bytes > MERGE_BYTES_MAX || !fits || (k.slots > writing && bytes > MERGE_BYTES))) {
             grow = false;
         }
-        c->merged[i] = empty || half || grow || (all && list->count + (writing > 0) > 1);
-        writing += c->merged[i] ? slots[i] : 0;
+        c->merged[i] =
+            empty || (k.half && fits) || grow || (all && list->count + (writing > 0) > 1);
+        writing += c->merged[i] ? k.slots : 0;
+        taken_bytes += c->merged[i] ? k.bytes : 0;
     }
     free(slots);
-    free(lost);
+    free(chunks);
+    return ORT_OK;
 }
 
 /* Fills chunks, dropped and merged. */
@@ -225,7 +249,7 @@ plan(dp_checkpoint *c, const dp_checkpoint_options *options, const dp_segment_li
     }
     dp_reader_fini(&reader);
     if (err == ORT_OK) {
-        choose_merges(c, list, fate, chunk_end, options->merge_all);
+        err = choose_merges(c, list, fate, chunk_end, options->merge_all, diag);
     }
     for (uint32_t i = 0; err == ORT_OK && i < chunk_end; i++) {
         if (fate[i] == DROP) {

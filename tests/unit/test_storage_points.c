@@ -160,6 +160,61 @@ dead_chunks_go_unless_somebody_holds_them(void **state)
     free(m);
 }
 
+/* What a shard of large rows keeps on disk beside what is live: a segment over 4 MiB that no
+ * checkpoint takes along for its size. Dead chunks have to count from when it was written, not from
+ * the checkpoint before: one at a time they were never half of what was left. */
+static void
+chunks_that_die_one_by_one_give_their_room_back(void **state)
+{
+    (void)state;
+    enum { DIM = 128, CHUNKS = 12 };
+    scratch place = scratch_make();
+    const dp_column column = {.id = 0, .type = DP_COLUMN_F32, .dim = DIM};
+    const dp_points_config config = {
+        .tenant = {1}, .shard = {2}, .layout = {.columns = &column, .column_count = 1}};
+    dp_points *points;
+    dp_points_stats stats;
+    ort_diag diag = {{0}};
+    float row[DIM] = {0};
+    uint64_t lsn = 0, all = 0;
+    must(dp_points_open(&points, place.fd, &config, &diag), &diag);
+    for (uint32_t round = 0; round < CHUNKS; round++) {
+        dp_checkpoint *c;
+        if (round == 0) {
+            for (uint32_t i = 0; i < CHUNKS * DP_CHUNK_SLOTS; i++) {
+                const dp_value value = {.data = row, .len = sizeof row};
+                const dp_point_in in = {.id = ort_point_id_of(i), .version = 1, .values = &value};
+                uint32_t slot, old;
+                row[0] = (float)i;
+                must(dp_points_put(points, &in, &slot, &old, &diag), &diag);
+            }
+        } else {
+            for (uint32_t i = 0; i < DP_CHUNK_SLOTS; i++) {
+                uint32_t slot;
+                must(dp_points_kill(points,
+                                    ort_point_id_of((uint64_t)(round - 1) * DP_CHUNK_SLOTS + i),
+                                    &slot, &diag),
+                     &diag);
+            }
+        }
+        must(dp_points_freeze(points, (dp_log_mark){.lsn = ++lsn}, &c, &diag), &diag);
+        must(dp_checkpoint_write(c, NULL, &diag), &diag);
+        dp_checkpoint_free(c);
+        dp_points_get_stats(points, &stats);
+        all = round == 0 ? stats.disk_bytes : all;
+        /* Half of it may be dead, and a chunk is on its way. */
+        const uint64_t live = all / CHUNKS * (CHUNKS - round);
+        if (stats.disk_bytes > 2 * live + 2 * (all / CHUNKS)) {
+            fail_msg("%u of %u chunks are dead and %llu of %llu bytes are kept", round, CHUNKS,
+                     (unsigned long long)stats.disk_bytes, (unsigned long long)all);
+        }
+    }
+    assert_true(all > (UINT64_C(12) << 20));
+    assert_int_equal(dp_points_live_count(points), DP_CHUNK_SLOTS);
+    dp_points_close(points);
+    scratch_drop(&place);
+}
+
 /* The last chunk goes on growing under an export, and what it reads may be dead by then. */
 static void
 an_export_reads_one_moment_beside_a_writer(void **state)
@@ -454,6 +509,7 @@ main(void)
         cmocka_unit_test(random_operations_agree_with_a_model),
         cmocka_unit_test(a_reader_keeps_rows_over_checkpoints),
         cmocka_unit_test(dead_chunks_go_unless_somebody_holds_them),
+        cmocka_unit_test(chunks_that_die_one_by_one_give_their_room_back),
         cmocka_unit_test(an_export_reads_one_moment_beside_a_writer),
         cmocka_unit_test(a_page_that_cannot_be_read_is_an_error),
 #if ORT_CHECK
