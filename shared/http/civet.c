@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <civetweb.h>
 
@@ -323,6 +325,18 @@ ports_learn(ort_http_server *server, ort_diag *diag)
     return ORT_OK;
 }
 
+/* The library's own thread, which accepts connections, is of type 0. */
+static void *
+on_thread(const struct mg_context *civet, int thread_type)
+{
+    const ort_http_server *server = mg_get_user_data(civet);
+
+    if (thread_type == 0) {
+        ort_http__poll_waker(server->stop_event);
+    }
+    return NULL;
+}
+
 ort_err
 ort_http__wire_start(ort_http_server *server, ort_diag *diag)
 {
@@ -330,6 +344,7 @@ ort_http__wire_start(ort_http_server *server, ort_diag *diag)
         .begin_request = on_request,
         .http_error = on_http_error,
         .log_message = on_log,
+        .init_thread = on_thread,
         .init_connection = on_connection,
         .connection_closed = on_connection_closed,
     };
@@ -381,9 +396,15 @@ ort_http__wire_start(ort_http_server *server, ort_diag *diag)
     if (settings[1] == NULL) {
         return ort_fail(diag, ORT_ENOMEM, "listeners");
     }
+    server->stop_event = eventfd(0, EFD_CLOEXEC);
+    if (server->stop_event < 0) {
+        ort_buf_fini(&ports);
+        return ort_fail(diag, ORT_EIO, "an event to stop by: %s", strerror(errno));
+    }
     errno = 0;
     server->civet = mg_start2(&init, &error);
     if (server->civet == NULL) {
+        (void)close(server->stop_event);
         err = ort_fail(diag, ORT_EIO, "cannot listen on %s: %s", settings[1],
                        text[0] != '\0' ? text : "the HTTP library gives no reason");
     } else {
@@ -399,7 +420,9 @@ ort_http__wire_start(ort_http_server *server, ort_diag *diag)
 void
 ort_http__wire_stop(ort_http_server *server)
 {
+    (void)eventfd_write(server->stop_event, 1);
     mg_stop(server->civet);
+    (void)close(server->stop_event);
     server->civet = NULL;
     server->connections = 0;
 }

@@ -149,8 +149,8 @@ ORT_NODISCARD ort_err ort_http_server_drain(ort_http_server *server, uint32_t gr
                                             uint32_t wait_ms);
 bool ort_http_server_draining(const ort_http_server *server);
 
-/* Closes listeners and connections and joins the threads, within about two seconds. A request in
- * work loses its connection: drain first. Not from a handler. */
+/* Closes listeners and connections and joins the threads. A request in work loses its connection:
+ * drain first. Not from a handler. */
 void ort_http_server_stop(ort_http_server *server);
 void ort_http_server_free(ort_http_server *server); /* stops it when it runs */
 

@@ -77,6 +77,10 @@ void ort_http__tls_free(ort_http__tls *tls);
 /* Until cleared with 0, poll() on this thread gives up (-1, ETIMEDOUT) at that ort_mono_ns(). */
 void ort_http__io_deadline(uint64_t mono_ns);
 
+/* From now on poll() on this thread returns 0 at once while `fd` can be read. The thread's fd is
+ * borrowed until the thread ends. */
+void ort_http__poll_waker(int fd);
+
 /* ---- server and request ---- */
 
 struct ort_http_server {
@@ -90,6 +94,7 @@ struct ort_http_server {
 
     pthread_mutex_t lock;     /* guards start, stop, reload; taken alone */
     struct mg_context *civet; /* NULL unless running */
+    int stop_event;           /* readable while the library is to stop */
     uint16_t ports[ORT_HTTP_LISTENERS_MAX];
 
     _Atomic uint32_t in_flight;

@@ -9,7 +9,9 @@
  *   cost memory.
  * - poll: each byte of a body restarts the library's read clock, so a sender of one byte in half a
  *   second holds its thread for as long as it likes, and there is no handle to cut it off. A
- *   deadline per thread makes poll() fail when it is over. Threads that set none are not touched.
+ *   deadline per thread makes poll() fail when it is over. And the thread that accepts connections
+ *   looks only every 2 s whether it is to stop: a descriptor per thread cuts its wait short.
+ * Threads that set neither are not touched.
  */
 #undef _FORTIFY_SOURCE /* its inline poll() would be defined twice */
 #include <dlfcn.h>
@@ -28,11 +30,31 @@
 #endif
 
 static _Thread_local uint64_t io_deadline_ns;
+static _Thread_local int waker_plus_1; /* 0: none */
 
 void
 ort_http__io_deadline(uint64_t mono_ns)
 {
     io_deadline_ns = mono_ns;
+}
+
+void
+ort_http__poll_waker(int fd)
+{
+    waker_plus_1 = fd + 1;
+}
+
+/* As ppoll(), and 0 (the time is over) as soon as the waker can be read. */
+static int
+ppoll_wakeable(struct pollfd *fds, nfds_t count, const struct timespec *wait, int waker)
+{
+    struct pollfd all[ORT_HTTP_LISTENERS_MAX + 1];
+
+    memcpy(all, fds, count * sizeof *fds);
+    all[count] = (struct pollfd){.fd = waker, .events = POLLIN};
+    int n = ppoll(all, count + 1, wait, NULL);
+    memcpy(fds, all, count * sizeof *fds);
+    return n > 0 && all[count].revents != 0 ? n - 1 : n;
 }
 
 int
@@ -53,7 +75,10 @@ poll(struct pollfd *fds, nfds_t count, int timeout_ms)
             timeout_ms = 0;
         }
     }
-    return ppoll(fds, count, timeout_ms < 0 ? NULL : &wait, NULL);
+    const struct timespec *limit = timeout_ms < 0 ? NULL : &wait;
+    return waker_plus_1 != 0 && count <= ORT_HTTP_LISTENERS_MAX
+               ? ppoll_wakeable(fds, count, limit, waker_plus_1 - 1)
+               : ppoll(fds, count, limit, NULL);
 }
 
 typedef int setstacksize_fn(pthread_attr_t *, size_t);
