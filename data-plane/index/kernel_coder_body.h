@@ -52,7 +52,7 @@ sum_of(floats v)
 static inline floats
 signs_of(int s)
 {
-    floats v;
+    floats v = {0};
 
     for (int i = 0; i < LANES; i++) {
         v[i] = (i & s) != 0 ? -1.0F : 1.0F;
