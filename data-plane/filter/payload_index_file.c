@@ -8,7 +8,8 @@
  *       24     8  generation   of the checkpoint that numbers the slots
  *       32     4  slot_end     slots in it are below
  *       36     4  kind         dp_field_kind
- *       40     4  icu          version of ICU that made the tokens; 0 where there are none
+ *       40     4  rules        how its words were made: of texts the version of ICU, of UUIDs 1 (in
+ *                              one spelling; 0 was as they were written), else 0
  *       44     4  zero
  *       48     8  body bytes
  *       56     4  crc32c       of the body
@@ -42,11 +43,11 @@ dp_payload_index_file_name(const dp_declared_field *field, char out[DP_PAYLOAD_I
 }
 
 static uint32_t
-icu_version(dp_field_kind kind)
+rules_of(dp_field_kind kind)
 {
     UVersionInfo v;
     if (kind != DP_FIELD_TEXT) {
-        return 0;
+        return kind == DP_FIELD_UUID;
     }
     u_getVersion(v);
     return ort_get_u32(v);
@@ -61,7 +62,7 @@ put_header(ort_buf *out, const dp_payload_index *x, const dp_payload_index_stamp
     ort_buf_put_u64(out, stamp->generation);
     ort_buf_put_u32(out, stamp->slot_end);
     ort_buf_put_u32(out, x->field->kind);
-    ort_buf_put_u32(out, icu_version(x->field->kind));
+    ort_buf_put_u32(out, rules_of(x->field->kind));
     ort_buf_put_u32(out, 0);
     ort_buf_put_u64(out, 0); /* the body's length and checksum come when it is known */
     ort_buf_put_u64(out, 0);
@@ -121,8 +122,8 @@ check_header(ort_cursor *c, const dp_declared_field *field, const dp_payload_ind
         ort_get_u32(head + 36) != (uint32_t)field->kind) {
         return ort_fail(diag, ORT_ESTALE, "payload index `%s`: of another state", field->name);
     }
-    if (ort_get_u32(head + 40) != icu_version(field->kind)) {
-        return ort_fail(diag, ORT_EVERSION, "payload index `%s`: another ICU", field->name);
+    if (ort_get_u32(head + 40) != rules_of(field->kind)) {
+        return ort_fail(diag, ORT_EVERSION, "payload index `%s`: made by other rules", field->name);
     }
     return ORT_OK;
 }

@@ -28,23 +28,28 @@ draw(uint32_t below)
 /* --- random payloads and filters ----------------------------------------------------------------
  */
 
-static const char *const paths[] = {"k", "n", "x",     "b",     "g",  "d",
-                                    "u", "s", "a[].p", "a[].q", "o.v"};
-static const char *const kinds[] = {"\"keyword\"", "\"integer\"",  "\"float\"",  "\"bool\"",
-                                    "\"geo\"",     "\"datetime\"", "\"uuid\"",   "\"text\"",
-                                    "\"keyword\"", "\"integer\"",  "\"keyword\""};
+static const char *const paths[] = {"k", "n", "x",     "b",     "g",   "d",
+                                    "u", "s", "a[].p", "a[].q", "o.v", "a[].r"};
+static const char *const kinds[] = {"\"keyword\"", "\"integer\"",  "\"float\"",   "\"bool\"",
+                                    "\"geo\"",     "\"datetime\"", "\"uuid\"",    "\"text\"",
+                                    "\"keyword\"", "\"integer\"",  "\"keyword\"", "\"uuid\""};
 #define PATHS (sizeof paths / sizeof *paths)
 
 static const char *const texts[] = {
     "red",        "green fish", "Red Fish",        "a red-green sea",
     "naïve café", "",           "the fish is red", "fish fish"};
 
+/* Two UUIDs, one of them in all its forms. */
+static const char *const uuids[] = {
+    "550e8400-e29b-41d4-a716-446655440000",         "550E8400-E29B-41D4-A716-446655440000",
+    "00000000-0000-0000-0000-000000000001",         "no uuid",
+    "{550e8400-E29B-41d4-a716-446655440000}",       "550e8400e29b41d4a716446655440000",
+    "urn:uuid:550e8400-e29b-41d4-a716-446655440000"};
+#define UUIDS (sizeof uuids / sizeof *uuids)
+
 static void
 put_scalar(ort_buf *out, size_t kind)
 {
-    static const char *const uuids[] = {"550e8400-e29b-41d4-a716-446655440000",
-                                        "550E8400-E29B-41D4-A716-446655440000",
-                                        "00000000-0000-0000-0000-000000000001", "no uuid"};
     static const char *const strange[] = {"null", "{}",  "{\"z\":1}", "\"red\"",
                                           "1",    "1.5", "true",      "18446744073709551615"};
     if (draw(12) == 0) {
@@ -76,7 +81,8 @@ put_scalar(ort_buf *out, size_t kind)
                        draw(2) == 0 ? "Z" : "+01:00");
         break;
     case 6:
-        ort_buf_printf(out, "\"%s\"", uuids[draw(4)]);
+    case 11:
+        ort_buf_printf(out, "\"%s\"", uuids[draw(UUIDS)]);
         break;
     default:
         ort_buf_printf(out, "\"%s\"", texts[draw(8)]);
@@ -119,6 +125,8 @@ random_payload(void)
         put_value(&out, 8);
         ort_buf_puts(&out, ",\"q\":");
         put_value(&out, 9);
+        ort_buf_puts(&out, ",\"r\":");
+        put_value(&out, 11);
         ort_buf_putc(&out, '}');
     }
     ort_buf_puts(&out, "],\"o\":{\"v\":");
@@ -137,6 +145,24 @@ put_match(ort_buf *out, size_t kind)
         "\"a1\"", "\"b2\"", "0", "1", "true", "\"red\"", "\"550e8400-e29b-41d4-a716-446655440000\"",
         "-3"};
     static const char *const lists[] = {"[\"a1\",\"b0\",\"a2\"]", "[1,2,-5]", "[]", "[\"red\"]"};
+    if ((kind == 6 || kind == 11) && draw(4) != 0) {
+        const char *one = uuids[draw(UUIDS)], *other = uuids[draw(UUIDS)];
+        switch (draw(4)) {
+        case 0:
+            ort_buf_printf(out, "{\"any\":[\"%s\",\"%s\"]}", one, other);
+            break;
+        case 1:
+            ort_buf_printf(out, "{\"except\":[\"%s\",\"%s\"]}", one, other);
+            break;
+        case 2:
+            ort_buf_printf(out, "{\"prefix\":\"%.*s\"}", 1 + (int)draw(36), one);
+            break;
+        default:
+            ort_buf_printf(out, "{\"value\":\"%s\"}", one);
+            break;
+        }
+        return;
+    }
     switch (draw(kind == 7 ? 8 : 5)) {
     case 0:
     case 1:
@@ -239,8 +265,13 @@ put_condition(ort_buf *out, uint32_t depth)
         ort_buf_printf(out, "{\"nested\":{\"key\":\"a%s\",\"filter\":{\"must%s\":[{\"key\":\"p\",",
                        draw(2) == 0 ? "[]" : "", draw(4) == 0 ? "_not" : "");
         put_check(out, 8);
-        ort_buf_puts(out, "},{\"key\":\"q\",");
-        put_check(out, 9);
+        if (draw(2) == 0) {
+            ort_buf_puts(out, "},{\"key\":\"q\",");
+            put_check(out, 9);
+        } else {
+            ort_buf_puts(out, "},{\"key\":\"r\",");
+            put_check(out, 11);
+        }
         ort_buf_puts(out, "}]}}}");
         break;
     case 9:
