@@ -68,7 +68,7 @@ typedef struct {
     dp_schema *schema; /* view */
     ort_tenant_id tenant;
     ort_collection_id collection;
-    char name[ORT_NAME_BYTES_MAX + 1];
+    char name[ORT_COLLECTION_NAME_BYTES_MAX + 1];
     int data_dir, index_dir;                /* index_dir: maintaining; -1: none (yet) */
     int (*make_index_dir)(void *index_arg); /* NULL: there never is one */
     void *index_arg;

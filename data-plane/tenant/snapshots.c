@@ -404,7 +404,7 @@ make_name(const char *collection, int64_t now_ms, char out[DP_SNAPSHOT_NAME_BYTE
 /* Keeps a collection open, whatever name it was asked by, and tells which it is. */
 static ort_err
 use_by(dp_tenant *t, const char *name, size_t len, dp_collection **out, ort_collection_id *id,
-       char own_name[ORT_NAME_BYTES_MAX + 1], bool *was_closed, ort_diag *diag)
+       char own_name[ORT_COLLECTION_NAME_BYTES_MAX + 1], bool *was_closed, ort_diag *diag)
 {
     pthread_mutex_lock(&t->lock);
     const dp_entry *e = dp_tenant__resolve(t, name, len);
@@ -419,7 +419,7 @@ use_by(dp_tenant *t, const char *name, size_t len, dp_collection **out, ort_coll
         e = i < t->entry_count ? t->entries[i] : t->dropped[i - t->entry_count];
         if (e->collection == *out) {
             *id = e->id;
-            snprintf(own_name, ORT_NAME_BYTES_MAX + 1, "%s", e->name);
+            snprintf(own_name, ORT_COLLECTION_NAME_BYTES_MAX + 1, "%s", e->name);
         }
     }
     pthread_mutex_unlock(&t->lock);
@@ -467,7 +467,7 @@ static ort_err
 create(dp_tenant *t, const char *name, size_t len, const dp_snapshot_pin *pin,
        dp_snapshot_info *out, ort_diag *diag)
 {
-    char own_name[ORT_NAME_BYTES_MAX + 1] = "";
+    char own_name[ORT_COLLECTION_NAME_BYTES_MAX + 1] = "";
     dp_snap snap = {.info = {.created_ms = ort_wall_ms()}};
     dp_collection *c = NULL;
     dp_tenant_file *file = NULL;
@@ -707,7 +707,7 @@ copy_names(dp_tenant *t, backed_up **out, size_t *count)
 static ort_err
 put_one(dp_tenant *t, dp_snapshot_writer *w, const backed_up *one, ort_diag *diag)
 {
-    char own_name[ORT_NAME_BYTES_MAX + 1] = "";
+    char own_name[ORT_COLLECTION_NAME_BYTES_MAX + 1] = "";
     ort_collection_id id = {0};
     dp_collection *c = NULL;
     bool was_closed;
