@@ -254,13 +254,14 @@ ort_err
 dp_collection_spend(dp_collection *c, bool write, uint64_t per_minute, uint64_t cost,
                     uint64_t *retry_s, ort_diag *diag)
 {
-    if (dp_strict_bucket_take(&c->rates[write], per_minute, cost, ort_mono_ns(), retry_s)) {
+    double left = 0;
+    if (dp_strict_bucket_take(&c->rates[write], per_minute, cost, ort_mono_ns(), &left, retry_s)) {
         return ORT_OK;
     }
     return ort_fail(diag, ORT_ERATE,
-                    "%s rate limit exceeded: Operation requires %llu tokens but not as many are "
-                    "left. Retry after %llus",
-                    write ? "Write" : "Read", (unsigned long long)cost,
+                    "%s rate limit exceeded: Operation requires %llu tokens but only %.1f were "
+                    "available. Retry after %llus",
+                    write ? "Write" : "Read", (unsigned long long)cost, left,
                     (unsigned long long)*retry_s);
 }
 
