@@ -715,6 +715,76 @@ words_agree_with_a_list(void **state)
     free(of);
 }
 
+/* A map is written while later slots go on coming into it: what is written is what stood there,
+ * once each, however blocks were parted and words came in between. */
+static void
+maps_are_written_in_steps_beside_additions(void **state)
+{
+    enum { N = 20000, BELOW = N / 2, KEYS = 5000 };
+    uint32_t *of = malloc(N * sizeof *of);
+    dp_words *words = dp_words_new(), *words_back;
+    dp_numbers *numbers = dp_numbers_new(), *numbers_back;
+    ort_buf w = {0}, n = {0}, out = {0};
+    uint64_t word_count = 0, block_count = 0;
+    uint32_t added = 0;
+    char word[16], after[16] = "";
+    (void)state;
+    seed_ = 13;
+    const char *last = "";
+    size_t last_len = 0;
+    int64_t from = INT64_MIN;
+    bool more = true;
+    for (uint32_t step = 0; last != NULL || more; step++) {
+        for (const uint32_t until = step == 0 ? BELOW : added + 40; added < until && added < N;
+             added++) {
+            of[added] = draw(3) == 0 ? draw(3) : draw(KEYS);
+            const int len = snprintf(word, sizeof word, "w%u", of[added]);
+            assert_int_equal(dp_words_add(words, word, (size_t)len, added), ORT_OK);
+            assert_int_equal(dp_numbers_add(numbers, (int64_t)of[added] - 9, added), ORT_OK);
+        }
+        if (last != NULL) {
+            dp_words_encode(words, BELOW, step > 0 ? after : NULL, step > 0 ? last_len : 0, 500, &w,
+                            &word_count, &last, &last_len);
+            memcpy(after, last != NULL ? last : "", last != NULL ? last_len : 0);
+        }
+        more = more && dp_numbers_encode(numbers, BELOW, &from, 500, &n, &block_count);
+    }
+    assert_true(added > BELOW + 1000);
+    dp_leb_put(&out, word_count);
+    ort_buf_put(&out, w.data, w.len);
+    ort_cursor c = ort_cursor_of(out.data, out.len);
+    assert_int_equal(dp_words_decode(&words_back, &c, BELOW), ORT_OK);
+    assert_int_equal(ort_cursor_left(&c), 0);
+    ort_buf_clear(&out);
+    dp_leb_put(&out, block_count);
+    ort_buf_put(&out, n.data, n.len);
+    c = ort_cursor_of(out.data, out.len);
+    assert_int_equal(dp_numbers_decode(&numbers_back, &c, BELOW), ORT_OK);
+    assert_int_equal(ort_cursor_left(&c), 0);
+    assert_int_equal(dp_numbers_count(numbers_back), BELOW);
+    uint64_t total = 0;
+    for (uint32_t key = 0; key < KEYS; key++) {
+        dp_slots *at;
+        const int len = snprintf(word, sizeof word, "w%u", key);
+        dp_slots *set = dp_posting_set(dp_words_find(words_back, word, (size_t)len));
+        assert_int_equal(dp_numbers_range(numbers_back, (int64_t)key - 9, (int64_t)key - 9, &at),
+                         ORT_OK);
+        assert_true(dp_slots_are_equal(set, at));
+        total += dp_slots_count(set);
+        dp_slots_free(set);
+        dp_slots_free(at);
+    }
+    assert_int_equal(total, BELOW);
+    dp_words_free(words);
+    dp_words_free(words_back);
+    dp_numbers_free(numbers);
+    dp_numbers_free(numbers_back);
+    ort_buf_fini(&w);
+    ort_buf_fini(&n);
+    ort_buf_fini(&out);
+    free(of);
+}
+
 static ort_err
 join_token(void *ctx, const char *token, size_t len)
 {
@@ -1017,6 +1087,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_agree_with_a_list),
         cmocka_unit_test(words_agree_with_a_list),
+        cmocka_unit_test(maps_are_written_in_steps_beside_additions),
         cmocka_unit_test(text_becomes_tokens),
         cmocka_unit_test(every_language_has_its_stems),
         cmocka_unit_test(every_list_of_stopwords_drops_its_words),
