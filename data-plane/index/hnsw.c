@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "index/bytes.h"
 #include "index/hnsw_file.h"
+#include "index/hnsw_values_internal.h"
 
 static ort_err
 check_config(const dp_rows *rows, const dp_hnsw_config *config, ort_diag *diag)
@@ -17,7 +18,7 @@ check_config(const dp_rows *rows, const dp_hnsw_config *config, ort_diag *diag)
         return ort_fail(diag, ORT_EINVAL, "a vector has 1 to %u components, not %u", ORT_DIM_MAX,
                         rows->dim);
     }
-    if (config->m == 1 || config->m > DP_HNSW_M_MAX) {
+    if (!config->unlinked && (config->m == 1 || config->m > DP_HNSW_M_MAX)) {
         return ort_fail(diag, ORT_EINVAL, "m is 2 to %u, not %u", DP_HNSW_M_MAX, config->m);
     }
     if ((unsigned)config->metric >= DP_METRIC_COUNT || (unsigned)rows->elem >= DP_ELEM_COUNT ||
@@ -84,7 +85,8 @@ dp_hnsw_new(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config, or
     }
     graph->rows = rows;
     graph->metric = config->metric;
-    graph->m = config->m != 0 ? config->m : DP_HNSW_M_DEFAULT;
+    graph->unlinked = config->unlinked;
+    graph->m = config->unlinked ? 0 : config->m != 0 ? config->m : DP_HNSW_M_DEFAULT;
     graph->m0 = graph->m * 2;
     graph->ef_construct =
         config->ef_construct != 0 ? config->ef_construct : DP_HNSW_EF_CONSTRUCT_DEFAULT;
@@ -92,7 +94,7 @@ dp_hnsw_new(dp_hnsw **out, const dp_rows *rows, const dp_hnsw_config *config, or
         graph->ef_construct = DP_HNSW_EF_MAX;
     }
     graph->seed = config->seed;
-    graph->level_scale = 1.0 / log((double)graph->m);
+    graph->level_scale = graph->unlinked ? 0.0 : 1.0 / log((double)graph->m);
     graph->coding = config->coding;
     graph->links_on_disk = config->links_on_disk;
     graph->distance = dp_distance_of(graph->metric, rows->elem);
@@ -127,9 +129,18 @@ dp_hnsw_free(dp_hnsw *graph)
     dp_slab_fini(&graph->links);
     dp_code_set_free(dp_hnsw__set(graph));
     dp_slab_fini(&graph->upper);
+    for (unsigned i = 0; i < DP_HNSW_FIELDS_MAX; i++) {
+        dp_value_links_free(dp_hnsw__field(graph, i));
+    }
     pthread_rwlock_destroy(&graph->gate);
     pthread_mutex_destroy(&graph->grow);
     free(graph);
+}
+
+bool
+dp_hnsw_is_unlinked(const dp_hnsw *graph)
+{
+    return graph->unlinked;
 }
 
 uint32_t
@@ -170,7 +181,7 @@ dp_hnsw_bytes(const dp_hnsw *graph)
 
     return sizeof *graph + dp_slab_bytes(&graph->nodes, count) +
            dp_slab_bytes(&graph->links, count) + dp_hnsw__codes_bytes(graph, count) +
-           dp_slab_bytes(&graph->upper, upper);
+           dp_slab_bytes(&graph->upper, upper) + dp_hnsw__values_bytes(graph);
 }
 
 uint32_t
@@ -207,7 +218,7 @@ dp_hnsw__reserve(dp_hnsw *graph, uint32_t slot)
     if (slot >= atomic_load_explicit(&graph->slot_end, memory_order_relaxed)) {
         unsigned chunk = dp_slab_chunk_of(slot);
 
-        err = dp_slab_reserve(&graph->links, slot);
+        err = graph->unlinked ? ORT_OK : dp_slab_reserve(&graph->links, slot);
         if (err == ORT_OK && set != NULL) {
             err = dp_slab_reserve(&set->rows, slot);
         }

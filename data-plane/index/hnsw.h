@@ -24,6 +24,8 @@ typedef struct {
     uint64_t seed;          /* of the level drawing; the same seed and order give the same graph */
     bool links_on_disk;     /* links of the lowest level stay in the file where there is one, as far
                              * as walks over codes allow; else they are read into memory */
+    bool unlinked;          /* no links but those among points of one value (hnsw_values.h): other
+                             * searches compare codes one by one. m does not matter then */
 } dp_hnsw_config;
 
 /* An empty graph. rows is borrowed until dp_hnsw_free().
@@ -109,6 +111,8 @@ typedef struct {
 void dp_hnsw_codes(dp_hnsw *graph, dp_hnsw_codes_report *out);
 size_t dp_hnsw_code_row_bytes(const dp_hnsw *graph); /* the same; takes no lock */
 
+typedef struct dp_hnsw_among dp_hnsw_among; /* hnsw_values.h */
+
 /* Two numbers of one type, so they are named at the call: {.k = 10, .ef = 64}. */
 typedef struct {
     uint32_t k;  /* results wanted, 1 .. ORT_TOP_K_MAX */
@@ -116,6 +120,7 @@ typedef struct {
     float oversampling; /* so many times k candidates are measured again by rows; 0: as learnt */
     bool by_rows;       /* walk over the rows, whatever codes there are */
     bool unrescored;    /* leave distances, and the order, as the codes tell them */
+    const dp_hnsw_among *among; /* NULL, or where to look: borrowed for the call */
 } dp_hnsw_query;
 
 /* Finds the slots whose vectors are nearest to `query`, nearest first, equal distances by slot;
@@ -128,6 +133,7 @@ typedef struct {
  * ORT_OK      *n_out entries written: ask.k, or fewer when fewer match
  * ORT_EINVAL  k out of range; outputs untouched, as for ORT_ENOMEM
  * ORT_EBUSY   more than 1,024 searches and inserts run in this process
+ * ORT_ENOTFOUND  ask.among names a value whose points are not linked: search without it
  *
  * Malkov & Yashunin 2018, algorithm 5. */
 ORT_NODISCARD ort_err dp_hnsw_search(dp_hnsw *graph, const float *query, dp_hnsw_query ask,
@@ -143,6 +149,7 @@ ORT_NODISCARD ort_err dp_hnsw_build(dp_hnsw *graph, uint32_t slot_begin, uint32_
                                     const dp_slot_set *live, uint32_t threads,
                                     dp_hnsw_progress *progress, ort_diag *diag);
 
+bool dp_hnsw_is_unlinked(const dp_hnsw *graph); /* as configured */
 uint32_t dp_hnsw_count(const dp_hnsw *graph);   /* slots that can be found */
 uint32_t dp_hnsw_deleted(const dp_hnsw *graph); /* deleted, not yet repaired */
 bool dp_hnsw_has(const dp_hnsw *graph, uint32_t slot);
@@ -185,7 +192,6 @@ ORT_NODISCARD ort_err dp_hnsw_open(dp_hnsw **out, const dp_rows *rows, const dp_
  *
  * ORT_EBUSY cancelled. ORT_ECORRUPT, ORT_ESTALE, ORT_ENOMEM, ORT_EIO. After any of them the graph
  * can only be freed. */
-uint64_t dp_hnsw_file_bytes(const dp_hnsw *graph); /* what that reads; 0: nothing (more) */
 ORT_NODISCARD ort_err dp_hnsw_verify(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag);
 
 /* Copies into memory what is mapped and is not meant to stay on disk, beside searches, inserts and

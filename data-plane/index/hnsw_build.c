@@ -155,7 +155,9 @@ dp_hnsw_build(dp_hnsw *graph, uint32_t slot_begin, uint32_t slot_end, const dp_s
     err = (ort_err)atomic_load(&b.err);
     if (err == ORT_OK) {
         err = dp_hnsw__reconnect(graph);
-        dp_hnsw__learn_stop(graph);
+        if (!graph->unlinked) { /* else there is nothing to walk yet */
+            dp_hnsw__learn_stop(graph);
+        }
     }
     if (err == ORT_EBUSY) {
         return ort_fail(diag, err, "the build was cancelled");

@@ -89,7 +89,7 @@ dp_hnsw_check(dp_hnsw *graph, dp_hnsw_report *out)
                 check_list(graph, slot, level, slot_end, out);
             }
         }
-        out->unreachable = out->nodes - dp_hnsw__flood(graph, seen, stack);
+        out->unreachable = graph->unlinked ? 0 : out->nodes - dp_hnsw__flood(graph, seen, stack);
         out->degree_mean /= out->nodes > 0 ? out->nodes : 1;
     }
     pthread_rwlock_unlock(&graph->gate);

@@ -6,7 +6,8 @@
  *        0     8  magic          "ORTHNSW\1"
  *        8     4  version        2
  *       12     4  metric         dp_metric
- *       16     4  m              links a node above the lowest level; twice that on it
+ *       16     4  m              links a node above the lowest level; twice that on it; 0: no
+ *                                links but among points of one value
  *       20     4  dim            components
  *       24     4  elem           dp_elem of the rows it was built from
  *       28     4  row_bytes      of a row of codes; 0: there are none
@@ -14,7 +15,7 @@
  *       36     4  live           of those, used
  *       40     4  upper_count    lists above the lowest level
  *       44     4  inexact        1: some row of codes is not exact
- *       48     8  entry          level << 32 | slot + 1; 0: empty
+ *       48     8  entry          level << 32 | slot + 1; 0: empty, or m is 0
  *       56     8  seed           of the levels
  *       64    16  owner          dp_hnsw_stamp
  *       80     8  lsn            dp_hnsw_stamp
@@ -36,6 +37,8 @@
  *   model   how codes are read: dp_code_set_model(); only with codes
  *   links   slots * 2 * m * u32, as upper
  *   codes   slots * row_bytes; only with codes
+ *   values, groups0.., lists0..: links among points of one value, see hnsw_values_file.c; only
+ *           where there are any
  *   sums    u32 for each group of 1 MiB (the last one of a section is shorter) of all sections
  *           before this one, in their order: CRC-32C of the group, zeros behind a section included
  *
@@ -65,8 +68,21 @@ static_assert(offsetof(dp_node, upper) == 0 && offsetof(dp_node, level) == 4 &&
 static_assert(STOP_AT + DP_STOP_STEPS * 4 <= COMMON_CRC_AT, "what was learnt fits the head");
 
 static const unsigned char magic[8] = {'O', 'R', 'T', 'H', 'N', 'S', 'W', 1};
-static const char names[DP_GRAPH_SECTIONS][8] = {"nodes", "upper", "model",
-                                                 "links", "codes", "sums"};
+static const char names[DP_GRAPH_SECTIONS][8] = {
+    [DP_GRAPH_NODES] = "nodes",        [DP_GRAPH_UPPER] = "upper",
+    [DP_GRAPH_MODEL] = "model",        [DP_GRAPH_LINKS] = "links",
+    [DP_GRAPH_CODES] = "codes",        [DP_GRAPH_VALUES] = "values",
+    [DP_GRAPH_GROUPS] = "groups0",     [DP_GRAPH_GROUPS + 1] = "groups1",
+    [DP_GRAPH_GROUPS + 2] = "groups2", [DP_GRAPH_GROUPS + 3] = "groups3",
+    [DP_GRAPH_GROUPS + 4] = "groups4", [DP_GRAPH_GROUPS + 5] = "groups5",
+    [DP_GRAPH_GROUPS + 6] = "groups6", [DP_GRAPH_GROUPS + 7] = "groups7",
+    [DP_GRAPH_LISTS] = "lists0",       [DP_GRAPH_LISTS + 1] = "lists1",
+    [DP_GRAPH_LISTS + 2] = "lists2",   [DP_GRAPH_LISTS + 3] = "lists3",
+    [DP_GRAPH_LISTS + 4] = "lists4",   [DP_GRAPH_LISTS + 5] = "lists5",
+    [DP_GRAPH_LISTS + 6] = "lists6",   [DP_GRAPH_LISTS + 7] = "lists7",
+    [DP_GRAPH_SUMS] = "sums",
+};
+static_assert(DP_HNSW_FIELDS_MAX == 8, "a name a field");
 
 void
 dp_graph_put_u32(unsigned char *at, uint32_t v)

@@ -15,7 +15,10 @@ typedef enum {
     DP_GRAPH_MODEL,
     DP_GRAPH_LINKS,
     DP_GRAPH_CODES,
-    DP_GRAPH_SUMS,
+    DP_GRAPH_VALUES,                                       /* hnsw_values_file.c, as are */
+    DP_GRAPH_GROUPS,                                       /* of field 0 and on */
+    DP_GRAPH_LISTS = DP_GRAPH_GROUPS + DP_HNSW_FIELDS_MAX, /* likewise */
+    DP_GRAPH_SUMS = DP_GRAPH_LISTS + DP_HNSW_FIELDS_MAX,
     DP_GRAPH_SECTIONS
 } dp_graph_section;
 
@@ -85,6 +88,44 @@ ORT_NODISCARD ort_err dp_graph_write_end(dp_graph_writer *w, dp_graph_place *pla
 
 /* Ends the file: the checksums, then the head, which vouches for them. */
 ORT_NODISCARD ort_err dp_graph_write_head(dp_graph_writer *w, dp_graph_head *head, ort_diag *diag);
+
+/* --- hnsw_store.c, hnsw_verify.c: what they lend hnsw_values_file.c. */
+
+/* One section: count elements of a slab, as they are. */
+ORT_NODISCARD ort_err dp_graph_write_slab(dp_graph_writer *w, const dp_slab *slab, uint32_t count,
+                                          dp_graph_place *place, ort_diag *diag);
+
+/* A file that is being looked through. */
+typedef struct {
+    dp_hnsw *graph;
+    const dp_graph_file *file;
+    dp_hnsw_progress *progress; /* may be NULL */
+    uint32_t *sums;
+} dp_graph_verify;
+
+/* Reads a section into an empty slab, and checks its checksums and the zeros behind it.
+ * ORT_ECORRUPT, ORT_EBUSY (cancelled), ORT_ENOMEM, ORT_EIO. */
+ORT_NODISCARD ort_err dp_graph_read_slab(const dp_graph_verify *v, dp_slab *slab,
+                                         const dp_graph_place *at, uint32_t count, const char *what,
+                                         ort_diag *diag);
+
+/* The same as bytes, the caller's to free(), zeros behind them. */
+ORT_NODISCARD ort_err dp_graph_read_bytes(const dp_graph_verify *v, unsigned char **out,
+                                          const dp_graph_place *at, const char *what,
+                                          ort_diag *diag);
+
+/* --- hnsw_values_file.c */
+
+/* The lists of all fields; the gate is held alone, and nothing is dead. */
+ORT_NODISCARD ort_err dp_hnsw__write_values(dp_graph_writer *w, const dp_hnsw *graph,
+                                            dp_graph_head *head, ort_diag *diag);
+
+/* Fits the sizes of the sections to each other and to the head. ORT_ECORRUPT. */
+ORT_NODISCARD ort_err dp_hnsw__check_value_sections(const dp_graph_head *head, ort_diag *diag);
+
+/* Reads them, after the nodes; every link is looked at. What it read stays the graph's, also after
+ * an error. */
+ORT_NODISCARD ort_err dp_hnsw__take_values(const dp_graph_verify *v, ort_diag *diag);
 
 /* --- hnsw_verify.c, hnsw_store_v1.c: what dp_hnsw_open() lends its neighbours. */
 

@@ -144,32 +144,50 @@ keep_live(const dp_hnsw *graph, dp_candidate *c, size_t n, uint32_t slot)
     return kept;
 }
 
-/* Finds and writes the node's own lists from `top` down; nobody knows it yet. */
-static void
-write_lists(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t top, const dp_walk_query *query,
-            dp_candidate start)
+/* Finds and writes the node's own list on a level where nobody knows it yet. Returns the nearest
+ * node found. */
+static dp_candidate
+write_list(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level, uint32_t max,
+           const dp_walk_query *query, dp_candidate start)
 {
     uint32_t kept[LIST_MAX];
     const bool by_rows = query->vector != NULL && query->code != NULL;
     const dp_walk_query fine = {.vector = query->vector, .code = by_rows ? NULL : query->code};
+    dp_candidate nearest;
     float self;
+    size_t n;
 
     dp_hnsw__measure(graph, s, &fine, &slot, 1, &self);
-    for (uint32_t level = top + 1; level-- > 0;) {
-        size_t n;
-        uint32_t count;
-
-        dp_scratch_forget(s);
-        n = dp_hnsw__walk(graph, s, query, start, level, graph->ef_construct, DP_WALK_TO_THE_END);
-        start = s->pool[0];
-        n = keep_live(graph, s->pool, n, slot);
-        if (by_rows) {
-            dp_hnsw__measure_rows(graph, s, query->vector, s->pool, n);
-        }
-        dp_hnsw__order(s->pool, n, slot);
-        count = dp_hnsw__select(graph, s, s->pool, n, self, graph->m, kept);
-        dp_hnsw__write(graph, slot, level, kept, count);
+    dp_scratch_forget(s);
+    n = dp_hnsw__walk(graph, s, query, start, level, graph->ef_construct, DP_WALK_TO_THE_END);
+    nearest = s->pool[0];
+    n = keep_live(graph, s->pool, n, slot);
+    if (by_rows) {
+        dp_hnsw__measure_rows(graph, s, query->vector, s->pool, n);
     }
+    dp_hnsw__order(s->pool, n, slot);
+    n = dp_hnsw__select(graph, s, s->pool, n, self, max, kept);
+    dp_hnsw__write(graph, slot, level, kept, (uint32_t)n);
+    return nearest;
+}
+
+static void
+tell_neighbours(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level)
+{
+    uint32_t ids[LIST_MAX];
+    uint32_t n = dp_hnsw__read(graph, slot, level, ids);
+
+    for (uint32_t i = 0; i < n; i++) {
+        link_back(graph, s, ids[i], level, slot);
+    }
+}
+
+void
+dp_hnsw__join_level(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level,
+                    const dp_walk_query *query, dp_candidate start)
+{
+    (void)write_list(graph, s, slot, level, dp_hnsw__capacity(graph, level) / 2, query, start);
+    tell_neighbours(graph, s, slot, level);
 }
 
 /* Places for the links above the lowest level; kept by the slot for ever. */
@@ -201,10 +219,8 @@ pack_entry(uint32_t slot, uint32_t level)
     return (uint64_t)level << 32 | (slot + 1);
 }
 
-/* The query that a node's own place is looked for by: its codes where they are fine, else its row
- * against the codes of others. */
-static void
-aim_self(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, dp_walk_query *query)
+void
+dp_hnsw__aim_self(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, dp_walk_query *query)
 {
     dp_hnsw__aim_slot(graph, s, &s->code, slot, query);
     if (query->code == NULL) {
@@ -230,18 +246,15 @@ join(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level)
     if (entry != 0) {
         uint32_t top = (uint32_t)(entry >> 32) < level ? (uint32_t)(entry >> 32) : level;
 
-        aim_self(graph, s, slot, &query);
+        dp_hnsw__aim_self(graph, s, slot, &query);
         (void)dp_hnsw__descend(graph, s, &query, top, &start);
-        write_lists(graph, s, slot, top, &query, start);
+        for (uint32_t l = top + 1; l-- > 0;) {
+            start = write_list(graph, s, slot, l, graph->m, &query, start);
+        }
         atomic_store_explicit(&dp_hnsw__node(graph, slot)->state, DP_NODE_LIVE,
                               memory_order_release);
         for (uint32_t l = 0; l <= top; l++) {
-            uint32_t ids[LIST_MAX];
-            uint32_t n = dp_hnsw__read(graph, slot, l, ids);
-
-            for (uint32_t i = 0; i < n; i++) {
-                link_back(graph, s, ids[i], l, slot);
-            }
+            tell_neighbours(graph, s, slot, l);
         }
     }
     atomic_store_explicit(&dp_hnsw__node(graph, slot)->state, DP_NODE_LIVE, memory_order_release);
@@ -291,7 +304,11 @@ insert(dp_hnsw *graph, uint32_t slot)
             err = dp_hnsw__encode(graph, s, slot);
         }
         if (err == ORT_OK) {
-            join(graph, s, slot, level);
+            if (graph->unlinked) {
+                atomic_store_explicit(&node->state, DP_NODE_LIVE, memory_order_release);
+            } else {
+                join(graph, s, slot, level);
+            }
             atomic_fetch_add_explicit(&graph->live, 1, memory_order_relaxed);
             if (atomic_fetch_add_explicit(&graph->joined, 1, memory_order_relaxed) % 64 == 0) {
                 dp_hnsw__watch_drift(graph);
@@ -331,7 +348,7 @@ dp_hnsw_insert(dp_hnsw *graph, uint32_t slot)
 {
     ort_err err = dp_hnsw__insert(graph, slot);
 
-    if (err == ORT_OK) {
+    if (err == ORT_OK && !graph->unlinked) {
         dp_hnsw__learn_stop(graph);
     }
     return err;

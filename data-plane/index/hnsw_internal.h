@@ -7,6 +7,7 @@
 
 #include "index/coder.h"
 #include "index/hnsw.h"
+#include "index/hnsw_values.h"
 #include "index/scratch.h"
 #include "index/slab.h"
 
@@ -37,6 +38,7 @@ typedef _Atomic(uint32_t) dp_link;
 
 #define DP_HNSW_SLOT_MAX UINT32_C(0x7FFFFFFE)
 #define DP_HNSW_LEVEL_MAX 15u
+#define DP_LEVEL_VALUES (DP_HNSW_LEVEL_MAX + 1) /* lists among points of one value, of field 0 */
 
 #define DP_TUNE_STEPS 4
 #define DP_STOP_STEPS 5
@@ -61,6 +63,9 @@ struct dp_code_set {
     _Atomic(uint32_t) drift_count;
 };
 
+/* The lists of one field; hnsw_values_internal.h. */
+typedef struct dp_value_links dp_value_links;
+
 /* A file that was opened and not yet looked through; hnsw_file.h. */
 typedef struct dp_graph_file dp_graph_file;
 
@@ -78,11 +83,13 @@ struct dp_hnsw {
     const dp_distance *distance; /* rows */
     bool bytes;                  /* EUCLID, and few enough components for bytes.h */
     bool links_on_disk;
+    bool unlinked;       /* no lists but those of `fields`; m and m0 are 0 */
     dp_graph_file *file; /* owned; NULL: there is none, or all of it was found sound */
 
     dp_slab nodes; /* dp_node */
     dp_slab links; /* dp_link[m0], the lowest level */
     dp_slab upper; /* dp_link[m], one block a node and level above the lowest */
+    _Atomic(dp_value_links *) fields[DP_HNSW_FIELDS_MAX]; /* change with the gate alone */
     _Atomic(dp_code_set *)
         set;           /* what walks go over; NULL: the rows. Replaced with the gate alone */
     dp_code_set *next; /* being filled beside it; changes with the gate alone */
@@ -125,11 +132,25 @@ dp_hnsw__state(const dp_hnsw *graph, uint32_t slot)
     return atomic_load_explicit(&dp_hnsw__node(graph, slot)->state, memory_order_acquire);
 }
 
+static inline dp_value_links *
+dp_hnsw__field(const dp_hnsw *graph, unsigned i)
+{
+    return atomic_load_explicit((_Atomic(dp_value_links *) *)&graph->fields[i],
+                                memory_order_acquire);
+}
+
+/* hnsw_values.c: the same for DP_LEVEL_VALUES and on. */
+dp_link *dp_hnsw__value_links(const dp_hnsw *graph, uint32_t slot, uint32_t level);
+uint32_t dp_hnsw__value_capacity(const dp_hnsw *graph, uint32_t level);
+
 static inline dp_link *
 dp_hnsw__links(const dp_hnsw *graph, uint32_t slot, uint32_t level)
 {
     if (level == 0) {
         return dp_slab_at(&graph->links, slot);
+    }
+    if (level >= DP_LEVEL_VALUES) {
+        return dp_hnsw__value_links(graph, slot, level);
     }
     return dp_slab_at(&graph->upper, dp_hnsw__node(graph, slot)->upper + level - 1);
 }
@@ -137,7 +158,16 @@ dp_hnsw__links(const dp_hnsw *graph, uint32_t slot, uint32_t level)
 static inline uint32_t
 dp_hnsw__capacity(const dp_hnsw *graph, uint32_t level)
 {
+    if (level >= DP_LEVEL_VALUES) {
+        return dp_hnsw__value_capacity(graph, level);
+    }
     return level == 0 ? graph->m0 : graph->m;
+}
+
+static inline bool
+dp_hnsw__has_links(const dp_hnsw *graph, uint32_t slot, uint32_t level)
+{
+    return atomic_load_explicit(dp_hnsw__links(graph, slot, level), memory_order_acquire) != 0;
 }
 
 static inline dp_code_set *
@@ -250,6 +280,16 @@ typedef struct {
     dp_code_query *code; /* NULL: rows are compared, as what they are */
 } dp_walk_query;
 
+/* The query that a node's own place is looked for by: its codes where they are fine, else its row
+ * against the codes of others. */
+void dp_hnsw__aim_self(const dp_hnsw *graph, dp_scratch *scratch, uint32_t slot,
+                       dp_walk_query *query);
+
+/* Links a node that is in the graph on one more level, beginning at `start`, which is there. The
+ * pool has room for ef_construct. */
+void dp_hnsw__join_level(dp_hnsw *graph, dp_scratch *scratch, uint32_t slot, uint32_t level,
+                         const dp_walk_query *query, dp_candidate start);
+
 /* The codes that a query is compared with; NULL: the rows, be it by a query of bytes. */
 static inline const dp_slab *
 dp_hnsw__codes(const dp_scratch *scratch, const dp_walk_query *query)
@@ -352,6 +392,11 @@ size_t dp_hnsw__walk(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_qu
 dp_walk_stop dp_hnsw__stop(const dp_hnsw *graph, const float *vector, uint32_t k, size_t depth,
                            size_t ef, size_t *pool);
 
+/* A way to where a slot of the graph is looked for: from the entry down to the lowest level, or, in
+ * a graph without such links, among the points of a value that it has. False: there is none. */
+bool dp_hnsw__enter(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,
+                    uint32_t slot, dp_candidate *start, uint32_t *level);
+
 /* A search under a filter: hnsw_filter.c. */
 typedef struct {
     uint32_t k;
@@ -371,6 +416,13 @@ ORT_NODISCARD ort_err dp_hnsw__find_passing(const dp_hnsw *graph, dp_scratch *sc
 /* The same by looking at each that passes; the pool has room for `wanted`. */
 size_t dp_hnsw__scan_passing(const dp_hnsw *graph, dp_scratch *scratch, const dp_walk_query *query,
                              const dp_slot_filter *filter, size_t wanted);
+
+/* A search among some: hnsw_values_search.c. Leaves candidates that pass in scratch->pool, nearest
+ * first; *n_out of them. ORT_ENOTFOUND: the value's points are not linked. ORT_ENOMEM. */
+ORT_NODISCARD ort_err dp_hnsw__find_among(const dp_hnsw *graph, dp_scratch *scratch,
+                                          const dp_walk_query *query, const dp_hnsw_among *among,
+                                          const dp_slot_filter *filter, dp_passing ask,
+                                          size_t *n_out);
 
 /* Learns it anew when the graph grew enough since the last time. Called without the gate; never
  * fails, at worst nothing is learnt. */
@@ -394,6 +446,31 @@ uint32_t dp_hnsw__select(const dp_hnsw *graph, dp_scratch *scratch, const dp_can
 /* Marks in seen[slot_end], zeroed, what the lowest level reaches from the entry; stack has room for
  * slot_end slots. Returns how many of it are live. */
 uint32_t dp_hnsw__flood(const dp_hnsw *graph, uint8_t *seen, uint32_t *stack);
+
+/* --- hnsw_values*.c. The gate is held alone, but for reconnect_values, which takes it. */
+
+/* The place of a field; DP_HNSW_FIELDS_MAX: it is not kept. */
+unsigned dp_hnsw__field_of(const dp_hnsw *graph, uint64_t field);
+size_t dp_hnsw__values_bytes(const dp_hnsw *graph); /* memory of all fields; any thread */
+
+/* Whether a slot has a list of field i. */
+bool dp_hnsw__is_listed(const dp_hnsw *graph, unsigned i, uint32_t slot);
+
+void dp_hnsw__unlist(dp_hnsw *graph, unsigned i, uint32_t slot); /* empties it, for good */
+
+/* No walk begins at a dead one from now on. */
+void dp_hnsw__forget_dead_values(dp_hnsw *graph);
+
+/* Every point of a walkable value can be met. ORT_ENOMEM. */
+ORT_NODISCARD ort_err dp_hnsw__rescue_values(dp_hnsw *graph, dp_scratch *scratch, unsigned i);
+
+/* The same, when enough have joined since the last time. */
+ORT_NODISCARD ort_err dp_hnsw__reconnect_values(dp_hnsw *graph, unsigned i);
+
+/* hnsw_repair.c: gives a node of the level that cannot be reached a link from one near it that can.
+ * The walk that looks for those begins at `start`. */
+ORT_NODISCARD ort_err dp_hnsw__rescue(dp_hnsw *graph, dp_scratch *scratch, uint32_t slot,
+                                      uint32_t level, dp_candidate start, const uint8_t *reached);
 
 /* dp_hnsw_repair() for who holds the gate alone. */
 ORT_NODISCARD ort_err dp_hnsw__repair(dp_hnsw *graph);

@@ -130,7 +130,7 @@ elect_entry(dp_hnsw *graph, uint32_t slot_end)
     uint64_t entry = atomic_load_explicit(&graph->entry, memory_order_relaxed);
     uint64_t best = 0;
 
-    if (entry != 0 && is_linkable(graph, (uint32_t)entry - 1)) {
+    if (graph->unlinked || (entry != 0 && is_linkable(graph, (uint32_t)entry - 1))) {
         return;
     }
     for (uint32_t slot = 0; slot < slot_end; slot++) {
@@ -162,17 +162,27 @@ relink_all(dp_hnsw *graph, dp_scratch *s, uint32_t slot_end)
                 }
             }
         }
+        for (unsigned i = 0; i < DP_HNSW_FIELDS_MAX; i++) {
+            if (dp_hnsw__is_listed(graph, i, slot) &&
+                names_dead(graph, slot, DP_LEVEL_VALUES + i)) {
+                ort_err err = relink(graph, s, slot, DP_LEVEL_VALUES + i);
+
+                if (err != ORT_OK) {
+                    return err;
+                }
+            }
+        }
     }
     return ORT_OK;
 }
 
-/* Gives a node that cannot be reached a link from one near it that can, best from one with room;
- * else in place of the farthest link of the nearest. */
-static ort_err
-rescue(dp_hnsw *graph, dp_scratch *s, uint32_t slot, const uint8_t *reached)
+/* Best from one with room; else in place of the farthest link of the nearest. */
+ort_err
+dp_hnsw__rescue(dp_hnsw *graph, dp_scratch *s, uint32_t slot, uint32_t level, dp_candidate start,
+                const uint8_t *reached)
 {
+    const uint32_t capacity = dp_hnsw__capacity(graph, level);
     dp_walk_query query;
-    dp_candidate start;
     uint32_t nearest = UINT32_MAX;
     size_t n;
     ort_err err = dp_scratch_pool(s, graph->ef_construct);
@@ -181,11 +191,8 @@ rescue(dp_hnsw *graph, dp_scratch *s, uint32_t slot, const uint8_t *reached)
         return err;
     }
     dp_hnsw__aim_slot(graph, s, &s->other, slot, &query);
-    if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {
-        return ORT_OK;
-    }
     dp_scratch_forget(s);
-    n = dp_hnsw__walk(graph, s, &query, start, 0, graph->ef_construct, DP_WALK_TO_THE_END);
+    n = dp_hnsw__walk(graph, s, &query, start, level, graph->ef_construct, DP_WALK_TO_THE_END);
     for (size_t i = 0; i < n; i++) {
         uint32_t at = s->pool[i].slot;
         uint32_t list[OFFER_MAX];
@@ -194,19 +201,32 @@ rescue(dp_hnsw *graph, dp_scratch *s, uint32_t slot, const uint8_t *reached)
         if (at == slot || !reached[at] || !is_linkable(graph, at)) {
             continue;
         }
-        count = dp_hnsw__read(graph, at, 0, list);
+        count = dp_hnsw__read(graph, at, level, list);
         nearest = nearest == UINT32_MAX ? at : nearest;
-        if (count < graph->m0) {
+        if (count < capacity) {
             list[count++] = slot;
-            dp_hnsw__write(graph, at, 0, list, count);
+            dp_hnsw__write(graph, at, level, list, count);
             return ORT_OK;
         }
     }
     if (nearest != UINT32_MAX) {
-        atomic_store_explicit(&dp_hnsw__links(graph, nearest, 0)[graph->m0 - 1], slot + 1,
+        atomic_store_explicit(&dp_hnsw__links(graph, nearest, level)[capacity - 1], slot + 1,
                               memory_order_release);
     }
     return ORT_OK;
+}
+
+static ort_err
+rescue(dp_hnsw *graph, dp_scratch *s, uint32_t slot, const uint8_t *reached)
+{
+    dp_walk_query query;
+    dp_candidate start;
+
+    dp_hnsw__aim_slot(graph, s, &s->other, slot, &query);
+    if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {
+        return ORT_OK;
+    }
+    return dp_hnsw__rescue(graph, s, slot, 0, start, reached);
 }
 
 /* Selecting links anew, here or for a fresh neighbour, can leave a node that nobody names. Each is
@@ -216,7 +236,7 @@ reconnect(dp_hnsw *graph, dp_scratch *s, uint32_t slot_end)
 {
     uint8_t *reached = malloc((size_t)slot_end + 1);
     uint32_t *stack = malloc(((size_t)slot_end + 1) * sizeof *stack);
-    uint32_t lost = 1;
+    uint32_t lost = !graph->unlinked;
     ort_err err = ORT_OK;
 
     if (reached == NULL || stack == NULL) {
@@ -253,6 +273,9 @@ bury(dp_hnsw *graph, uint32_t slot_end)
         for (uint32_t level = 0; level <= node->level; level++) {
             dp_hnsw__write(graph, slot, level, NULL, 0);
         }
+        for (unsigned i = 0; i < DP_HNSW_FIELDS_MAX; i++) {
+            dp_hnsw__unlist(graph, i, slot);
+        }
         atomic_store_explicit(&node->state, DP_NODE_EMPTY, memory_order_release);
         buried++;
     }
@@ -279,8 +302,12 @@ dp_hnsw__repair(dp_hnsw *graph)
         elect_entry(graph, slot_end);
         err = reconnect(graph, s, slot_end);
     }
+    for (unsigned i = 0; i < DP_HNSW_FIELDS_MAX && err == ORT_OK; i++) {
+        err = dp_hnsw__rescue_values(graph, s, i);
+    }
     dp_scratch_give(s);
     if (err == ORT_OK) {
+        dp_hnsw__forget_dead_values(graph);
         dp_scratch_drain(graph);
         bury(graph, slot_end);
     }
@@ -295,8 +322,9 @@ dp_hnsw__reconnect(dp_hnsw *graph)
     ort_err err;
 
     /* It reads the whole graph: builds in slices must not do so for each slice. */
-    if (atomic_load_explicit(&graph->joined, memory_order_relaxed) <
-        atomic_load_explicit(&graph->live, memory_order_relaxed) / RECONNECT_PART) {
+    if (graph->unlinked ||
+        atomic_load_explicit(&graph->joined, memory_order_relaxed) <
+            atomic_load_explicit(&graph->live, memory_order_relaxed) / RECONNECT_PART) {
         return ORT_OK;
     }
     pthread_rwlock_wrlock(&graph->gate);

@@ -460,6 +460,7 @@ static ort_err
 search(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_hnsw_query ask, size_t ef,
        const dp_slot_filter *filter, dp_hit *hits, size_t *n_out)
 {
+    static const dp_slot_filter everything = {.match = NULL};
     const uint32_t k = ask.k;
     double live = (double)dp_hnsw_count(graph);
     double nodes = live + (double)dp_hnsw_deleted(graph);
@@ -472,7 +473,7 @@ search(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_hnsw_query a
     size_t n = 0;
     ort_err err;
 
-    if (share < 1.0 && share * live <= EXACT_MATCHES_MAX) {
+    if (ask.among == NULL && share < 1.0 && share * live <= EXACT_MATCHES_MAX) {
         err = dp_scratch_pool(s, k);
         if (err == ORT_OK) {
             n = dp_hnsw__scan_passing(graph, s, &query, filter, k);
@@ -488,7 +489,12 @@ search(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_hnsw_query a
         pool = dp_hnsw__widen(s->set, ef);
         pool = pool > depth || depth <= DP_HNSW_DEPTH_USUAL((size_t)k) ? pool : depth;
     }
-    if (share < 1.0) {
+    if (ask.among != NULL) {
+        const dp_passing among = {.k = k, .ef = ef, .pool = pool, .depth = depth};
+
+        err = dp_hnsw__find_among(graph, s, &query, ask.among, filter, among, &n);
+        depth = ask.among->slots != NULL ? n : depth;
+    } else if (share < 1.0 || graph->unlinked) {
         size_t stopped = pool;
         const dp_passing passing = {.k = k,
                                     .ef = ef,
@@ -497,7 +503,8 @@ search(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_hnsw_query a
                                     .share = share,
                                     .stop = dp_hnsw__stop(graph, vector, k, depth, ef, &stopped)};
 
-        err = dp_hnsw__find_passing(graph, s, &query, filter, passing, &n);
+        err = dp_hnsw__find_passing(graph, s, &query, filter != NULL ? filter : &everything,
+                                    passing, &n);
         depth = n;
     } else {
         if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {

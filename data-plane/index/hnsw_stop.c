@@ -20,6 +20,7 @@ static const float reach[] = {0.00F, 0.01F, 0.02F, 0.03F, 0.04F, 0.05F, 0.06F, 0
 #define REACHES (sizeof reach / sizeof reach[0])
 
 #define SAMPLES 160u
+#define SAMPLES_MIN 20u /* a graph that links few of its points may have fewer to walk for */
 #define LEARN_MIN 1000u /* smaller graphs are walked through in no time */
 #define TRUTH_EF 800u
 
@@ -95,17 +96,19 @@ walk_sample(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, size_t ef, size_
     dp_walk_query query;
     dp_candidate start;
     uint32_t found = 0;
+    uint32_t level;
     size_t n;
 
+    *kth_out = INFINITY;
     dp_hnsw__aim(graph, s, dp_hnsw__vector(graph, slot, s->vector), &query);
-    if (!dp_hnsw__descend(graph, s, &query, 0, &start)) {
+    if (!dp_hnsw__enter(graph, s, &query, slot, &start, &level)) {
         return 0;
     }
     dp_scratch_forget(s);
     if (start.slot != slot) {
         (void)dp_scratch_visit(s, slot); /* met already: never put into the pool, never followed */
     }
-    n = dp_hnsw__walk(graph, s, &query, start, 0, ef, stop);
+    n = dp_hnsw__walk(graph, s, &query, start, level, ef, stop);
     if (is_coarse(s)) {
         n = n < depth ? n : depth;
         dp_hnsw__measure_rows(graph, s, query.vector, s->pool, n);
@@ -200,16 +203,18 @@ learn(dp_hnsw *graph)
     }
     if (dp_scratch_pool(s, TRUTH_EF) == ORT_OK) {
         n = take_samples(graph, s, samples);
-        for (int i = 0; i < DP_STOP_STEPS; i++) {
+        for (int i = 0; n >= SAMPLES_MIN && i < DP_STOP_STEPS; i++) {
             learnt[i] = learn_step(graph, s, samples, n, step_ef[i]);
             if (i > 0 && learnt[i] < learnt[i - 1]) {
                 learnt[i] = learnt[i - 1];
             }
             atomic_store_explicit(&graph->stop[i], learnt[i], memory_order_relaxed);
         }
-        atomic_store_explicit(&graph->stop_learnt_at,
-                              atomic_load_explicit(&graph->live, memory_order_relaxed),
-                              memory_order_release);
+        if (n >= SAMPLES_MIN) {
+            atomic_store_explicit(&graph->stop_learnt_at,
+                                  atomic_load_explicit(&graph->live, memory_order_relaxed),
+                                  memory_order_release);
+        }
     }
     dp_scratch_give(s);
 }

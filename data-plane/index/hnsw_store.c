@@ -11,10 +11,9 @@
 #include "base/file.h"
 #include "index/hnsw_file.h"
 
-/* One section: count elements of a slab, as they are. */
-static ort_err
-write_slab(dp_graph_writer *w, const dp_slab *slab, uint32_t count, dp_graph_place *place,
-           ort_diag *diag)
+ort_err
+dp_graph_write_slab(dp_graph_writer *w, const dp_slab *slab, uint32_t count, dp_graph_place *place,
+                    ort_diag *diag)
 {
     for (unsigned c = 0; c < DP_SLAB_CHUNKS && dp_slab_chunk_begin(c) < count; c++) {
         uint32_t begin = dp_slab_chunk_begin(c);
@@ -62,21 +61,21 @@ static ort_err
 write_sections(dp_graph_writer *w, const dp_hnsw *graph, dp_graph_head *h, ort_diag *diag)
 {
     const dp_code_set *set = dp_hnsw__set(graph);
-    ort_err err = write_slab(w, &graph->nodes, h->slots, &h->at[DP_GRAPH_NODES], diag);
+    ort_err err = dp_graph_write_slab(w, &graph->nodes, h->slots, &h->at[DP_GRAPH_NODES], diag);
 
     if (err == ORT_OK) {
-        err = write_slab(w, &graph->upper, h->upper_count, &h->at[DP_GRAPH_UPPER], diag);
+        err = dp_graph_write_slab(w, &graph->upper, h->upper_count, &h->at[DP_GRAPH_UPPER], diag);
     }
     if (err == ORT_OK && set != NULL) {
         err = write_model(w, set, &h->at[DP_GRAPH_MODEL], diag);
     }
     if (err == ORT_OK) {
-        err = write_slab(w, &graph->links, h->slots, &h->at[DP_GRAPH_LINKS], diag);
+        err = dp_graph_write_slab(w, &graph->links, h->slots, &h->at[DP_GRAPH_LINKS], diag);
     }
     if (err == ORT_OK && set != NULL) {
-        err = write_slab(w, &set->rows, h->slots, &h->at[DP_GRAPH_CODES], diag);
+        err = dp_graph_write_slab(w, &set->rows, h->slots, &h->at[DP_GRAPH_CODES], diag);
     }
-    return err;
+    return err == ORT_OK ? dp_hnsw__write_values(w, graph, h, diag) : err;
 }
 
 /* With the gate held alone. */
@@ -130,7 +129,7 @@ static void
 remap_links(dp_hnsw *graph, int fd, const dp_graph_head *h, dp_slab *old)
 {
     dp_slab_init(old, graph->links.stride_bytes);
-    if (!dp_hnsw__keeps_links_mapped(graph) ||
+    if (graph->unlinked || !dp_hnsw__keeps_links_mapped(graph) ||
         dp_slab_map(old, fd, h->at[DP_GRAPH_LINKS].offset, h->slots, NULL) != ORT_OK) {
         return;
     }
@@ -226,7 +225,7 @@ check_sections(const dp_graph_head *h, const dp_hnsw *graph, uint64_t file_bytes
         at[DP_GRAPH_MODEL].bytes > DP_CODER_MODEL_MAX) {
         return ort_fail(diag, ORT_ECORRUPT, "the sections of the graph's file do not fit");
     }
-    return ORT_OK;
+    return dp_hnsw__check_value_sections(h, diag);
 }
 
 /* The head against what the caller expects and what the file can hold. */

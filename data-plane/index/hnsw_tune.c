@@ -130,6 +130,7 @@ walk_sample(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, bool by_rows, si
     const float *x = dp_hnsw__vector(graph, slot, s->vector);
     dp_walk_query query = {.vector = x, .code = NULL};
     dp_candidate start;
+    uint32_t level;
 
     if (dp_scratch_pool(s, ef) != ORT_OK) {
         return 0;
@@ -137,12 +138,12 @@ walk_sample(const dp_hnsw *graph, dp_scratch *s, uint32_t slot, bool by_rows, si
     if (!by_rows) {
         dp_hnsw__aim(graph, s, x, &query);
     }
-    if (!dp_hnsw__descend(graph, s, &query, 0, &start) || start.slot == slot) {
+    if (!dp_hnsw__enter(graph, s, &query, slot, &start, &level) || start.slot == slot) {
         return 0;
     }
     dp_scratch_forget(s);
     (void)dp_scratch_visit(s, slot);
-    return dp_hnsw__walk(graph, s, &query, start, 0, ef, DP_WALK_TO_THE_END);
+    return dp_hnsw__walk(graph, s, &query, start, level, ef, DP_WALK_TO_THE_END);
 }
 
 /* Live slots all over the graph, with what is true of them; of the lowest level only, where no
@@ -174,7 +175,7 @@ take_samples(trial *t, dp_scratch *s)
 static void
 measure_rows(trial *t, dp_scratch *s)
 {
-    for (int i = 0; i < DP_TUNE_STEPS && !dp_hnsw__is_cancelled(t->progress); i++) {
+    for (int i = 0; i < DP_TUNE_STEPS && t->count > 0 && !dp_hnsw__is_cancelled(t->progress); i++) {
         size_t found = 0;
 
         for (size_t j = 0; j < t->count; j++) {
@@ -239,11 +240,11 @@ tune_step(const trial *t, dp_scratch *s, dp_code_set *set, int step, size_t most
     return false;
 }
 
-/* false: it does not find what rows find (or there is no memory to see). */
+/* false: it does not find what rows find (or there is no memory to see, or nothing to walk). */
 static bool
 tune_set(trial *t, dp_scratch *s, dp_code_set *set, size_t most)
 {
-    uint32_t *found = malloc(DP_HNSW_EF_MAX * sizeof *found);
+    uint32_t *found = t->count > 0 ? malloc(DP_HNSW_EF_MAX * sizeof *found) : NULL;
     bool reached = found != NULL && dp_hnsw__go_over(t->graph, s, set) == ORT_OK;
 
     for (int i = 0; i < DP_TUNE_STEPS && found != NULL && s->set == set; i++) {
@@ -482,6 +483,9 @@ tune(trial *t, const choice *asked, ort_diag *diag)
     take_samples(t, s);
     measure_rows(t, s);
     dp_scratch_give(s);
+    if (asked->kind == DP_CODE_AUTO && t->count == 0) {
+        return ORT_OK; /* no links yet: bytes do */
+    }
     return asked->kind == DP_CODE_AUTO ? tune_auto(t, diag)
                                        : try_choice(t, asked, true, &cost, &taken, diag);
 }

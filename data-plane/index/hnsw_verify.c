@@ -6,7 +6,6 @@
  * walk astray but not out of bounds: no walk follows a link beyond the slots that it began with,
  * and codes are only reckoned with. Answers are measured by the rows in any case. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,18 +14,9 @@
 #include "base/file.h"
 #include "index/hnsw_file.h"
 
-/* Read ahead of what is looked at: a mapping's own read-ahead is a few hundred KB, and a disk is
- * quick only with more than that under way. */
-#define AHEAD_BYTES (UINT64_C(16) << 20)
-
 #define CANCEL_SLOTS 65536u /* looked at between two looks at the caller's wish to stop */
 
-typedef struct {
-    dp_hnsw *graph;
-    const dp_graph_file *file;
-    dp_hnsw_progress *progress; /* may be NULL */
-    uint32_t *sums;
-} verify;
+typedef dp_graph_verify verify;
 
 static ort_err
 damaged(const char *what, ort_diag *diag)
@@ -148,19 +138,11 @@ map_slab(const verify *v, dp_slab *slab, const dp_graph_place *at, uint32_t coun
     return err;
 }
 
-/* A wish: a file in memory costs a look at the page cache. */
-static void
-read_ahead(const verify *v, uint64_t from, uint64_t bytes)
-{
-    (void)posix_fadvise(v->file->fd, (off_t)from, (off_t)bytes, POSIX_FADV_WILLNEED);
-}
-
 static ort_err
 check_sums(const verify *v, const dp_slab *slab, const dp_graph_place *at, uint32_t count,
            const char *what, ort_diag *diag)
 {
     summing s = {.want = v->sums + at->first};
-    uint64_t from = at->offset;
 
     for (unsigned c = 0; c < DP_SLAB_CHUNKS && dp_slab_chunk_begin(c) < count; c++) {
         const unsigned char *bytes = dp_slab_at(slab, dp_slab_chunk_begin(c));
@@ -169,7 +151,6 @@ check_sums(const verify *v, const dp_slab *slab, const dp_graph_place *at, uint3
         size_t used = (size_t)left * slab->stride_bytes;
 
         for (size_t done = 0; done < n; done += DP_GRAPH_GROUP) {
-            read_ahead(v, from + done + AHEAD_BYTES, DP_GRAPH_GROUP); /* or of the next section */
             sum_bytes(&s, bytes + done, n - done < DP_GRAPH_GROUP ? n - done : DP_GRAPH_GROUP);
             if (is_cancelled(v->progress)) {
                 return ort_fail(diag, ORT_EBUSY, "the check of a graph was cancelled");
@@ -178,7 +159,6 @@ check_sums(const verify *v, const dp_slab *slab, const dp_graph_place *at, uint3
         if (used < n && !is_zero(bytes + used, n - used)) {
             return damaged(what, diag);
         }
-        from += n;
     }
     return sum_end(&s) ? ORT_OK : damaged(what, diag);
 }
@@ -296,6 +276,43 @@ dp_hnsw__check_links(const dp_hnsw *graph, uint32_t slots, uint64_t entry,
     return sound ? ORT_OK : damaged("links", diag);
 }
 
+ort_err
+dp_graph_read_slab(const verify *v, dp_slab *slab, const dp_graph_place *at, uint32_t count,
+                   const char *what, ort_diag *diag)
+{
+    ort_err err = read_slab(v, slab, at, count, diag);
+
+    return err == ORT_OK ? check_sums(v, slab, at, count, what, diag) : err;
+}
+
+ort_err
+dp_graph_read_bytes(const verify *v, unsigned char **out, const dp_graph_place *at,
+                    const char *what, ort_diag *diag)
+{
+    size_t bytes = (size_t)dp_graph_padded(at->bytes); /* the file has them: its length fits */
+    summing s = {.want = v->sums + at->first};
+    unsigned char *read = malloc(bytes + 1);
+    ort_err err;
+
+    *out = NULL;
+    if (read == NULL) {
+        return ort_fail(diag, ORT_ENOMEM, "no memory for a graph");
+    }
+    err = ort_pread_full(v->file->fd, read, bytes, at->offset, diag);
+    if (err == ORT_OK) {
+        sum_bytes(&s, read, bytes);
+        if (!sum_end(&s) || !is_zero(read + at->bytes, bytes - (size_t)at->bytes)) {
+            err = damaged(what, diag);
+        }
+    }
+    if (err != ORT_OK) {
+        free(read);
+        return err;
+    }
+    *out = read;
+    return ORT_OK;
+}
+
 /* In the place of the set that the graph began with; takes it. */
 static ort_err
 take_set(dp_hnsw *graph, dp_code_set *set, uint32_t row_bytes, ort_diag *diag)
@@ -324,22 +341,10 @@ take_model(const verify *v, ort_diag *diag)
 {
     const dp_graph_head *h = &v->file->head;
     const dp_graph_place *at = &h->at[DP_GRAPH_MODEL];
-    size_t bytes = (size_t)dp_graph_padded(at->bytes);
-    summing s = {.want = v->sums + at->first};
-    unsigned char *model = malloc(bytes + 1);
+    unsigned char *model;
     dp_code_set *set = NULL;
-    ort_err err;
+    ort_err err = dp_graph_read_bytes(v, &model, at, "model's bytes", diag);
 
-    if (model == NULL) {
-        return ort_fail(diag, ORT_ENOMEM, "no memory for a graph");
-    }
-    err = ort_pread_full(v->file->fd, model, bytes, at->offset, diag);
-    if (err == ORT_OK) {
-        sum_bytes(&s, model, bytes);
-        if (!sum_end(&s) || !is_zero(model + at->bytes, bytes - (size_t)at->bytes)) {
-            err = damaged("model's bytes", diag);
-        }
-    }
     if (err == ORT_OK) {
         err = dp_code_set_open(&set, model, (size_t)at->bytes, v->graph->metric,
                                v->graph->rows->dim, diag);
@@ -396,8 +401,12 @@ take_links(const verify *v, ort_diag *diag)
     dp_hnsw *graph = v->graph;
     const dp_graph_head *h = &v->file->head;
     const dp_graph_place *at = &h->at[DP_GRAPH_LINKS];
-    ort_err err = map_slab(v, &graph->links, at, h->slots, diag);
+    ort_err err;
 
+    if (graph->unlinked) { /* an entry would be one to nowhere */
+        return h->entry == 0 ? ORT_OK : damaged("links", diag);
+    }
+    err = map_slab(v, &graph->links, at, h->slots, diag);
     if (err == ORT_OK) {
         err = check_sums(v, &graph->links, at, h->slots, "links", diag);
     }
@@ -445,8 +454,6 @@ dp_hnsw_verify(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag)
         return ORT_OK;
     }
     h = &graph->file->head;
-    read_ahead(&v, h->at[DP_GRAPH_NODES].offset,
-               h->at[DP_GRAPH_NODES].bytes + h->at[DP_GRAPH_UPPER].bytes + AHEAD_BYTES);
     err = read_sums(&v, diag);
     if (err == ORT_OK) {
         err = take_nodes(&v, diag);
@@ -456,6 +463,9 @@ dp_hnsw_verify(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag)
     }
     if (err == ORT_OK && h->row_bytes != 0) {
         err = take_codes(&v, diag);
+    }
+    if (err == ORT_OK) {
+        err = dp_hnsw__take_values(&v, diag);
     }
     free(v.sums);
     if (err == ORT_OK && h->slots > 0) {
@@ -469,12 +479,6 @@ dp_hnsw_verify(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag)
     dp_graph_file_close(graph->file);
     graph->file = NULL;
     return ORT_OK;
-}
-
-uint64_t
-dp_hnsw_file_bytes(const dp_hnsw *graph)
-{
-    return graph->file != NULL ? graph->file->head.end : 0;
 }
 
 /* --- into memory --------------------------------------------------------------------------------
