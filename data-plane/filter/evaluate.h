@@ -33,6 +33,17 @@ ORT_NODISCARD ort_err dp_filter_evaluate(const dp_filter *filter, const dp_evalu
                                          dp_verdict *out);
 void dp_verdict_fini(dp_verdict *verdict);
 
+/* A value that every match has in a field. Borrowed from the filter. */
+typedef struct {
+    const dp_path *path;
+    dp_payload_value value; /* KEYWORD (any string), INTEGER or BOOL */
+    bool alone;             /* and every point that has it matches */
+} dp_filter_value;
+
+/* The i-th of those that the filter asks for, be it in a filter within it; false: there are no
+ * more. */
+bool dp_filter_peek_value(const dp_filter *filter, size_t i, dp_filter_value *out);
+
 /* Whether every condition on a payload field has a declared index that serves it, as strict mode
  * asks; otherwise the first key that has none, borrowed from the filter. */
 bool dp_filter_is_indexed(const dp_filter *filter, const dp_fields *fields, const char **key_out,

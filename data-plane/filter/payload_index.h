@@ -57,21 +57,6 @@ void dp_payload_index_file_name(const dp_declared_field *field,
 ORT_NODISCARD ort_err dp_payload_index_save(const dp_payload_index *index, int dir_fd,
                                             const dp_payload_index_stamp *stamp, ort_diag *diag);
 
-/* The same in steps, for an index that slots from stamp->slot_end on are added to meanwhile:
- * whoever does that, and whoever calls new and step, keep out of each other's way; sweeps, and the
- * index's end, wait for the last step. free(NULL) is fine. */
-typedef struct dp_payload_saving dp_payload_saving;
-ORT_NODISCARD ort_err dp_payload_saving_new(dp_payload_saving **out, const dp_payload_index *index,
-                                            const dp_payload_index_stamp *stamp);
-void dp_payload_saving_free(dp_payload_saving *saving);
-
-/* Copies some of the index, for about a millisecond; false: it has all of it. */
-bool dp_payload_saving_step(dp_payload_saving *saving);
-
-/* Replaces the file; the index is not looked at any more. Errors as of dp_payload_index_save(). */
-ORT_NODISCARD ort_err dp_payload_saving_write(dp_payload_saving *saving, int dir_fd,
-                                              ort_diag *diag);
-
 /* Reads an index back. Whatever the bytes are: what is given is a sound index, or an error, and
  * then the caller builds anew.
  *
@@ -105,6 +90,24 @@ ORT_NODISCARD ort_err dp_payload_index_facet(const dp_payload_index *index, cons
                                              ort_err (*fn)(void *ctx, const dp_payload_value *value,
                                                            uint64_t count),
                                              void *ctx);
+
+/* The slots that have this value, dead ones too. KEYWORD, UUID, INTEGER, BOOL; the value's kind is
+ * the index's, KEYWORD for any string.
+ *
+ * set  borrowed from the index until it changes, or the caller's `own`; NULL for another kind
+ * own  for the caller to free; NULL where set is borrowed
+ *
+ * ORT_ENOMEM: both are NULL. */
+ORT_NODISCARD ort_err dp_payload_index_slots(const dp_payload_index *index,
+                                             const dp_payload_value *value, const dp_slots **set,
+                                             dp_slots **own);
+
+/* Calls fn for each value that an index of this field would take from the payload, of the kinds
+ * above, until it returns something else than ORT_OK, which is returned. A value that is there
+ * twice in a row is told once. ORT_ENOMEM. */
+ORT_NODISCARD ort_err dp_field_each_value(const dp_declared_field *field, ort_json payload,
+                                          ort_err (*fn)(void *ctx, const dp_payload_value *value),
+                                          void *ctx);
 
 /* Walks (value, slot) in the order of values, slots of one value ascending; a slot comes once for
  * each of its values, dead slots too. INTEGER, FLOAT, DATETIME, UUID, KEYWORD, BOOL. The index must
