@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "collection/allowed_internal.h"
+#include "collection/links_internal.h"
 #include "collection/measure_internal.h"
 #include "collection/order_internal.h"
 #include "collection/payload_index_internal.h"
@@ -355,17 +356,20 @@ merge_hits(search *q, const dp_hit *tail, size_t tail_count, dp_hit *room)
     q->count = n;
 }
 
+/* Over the graph, or what `among` says of it. Slots from `indexed` on are scanned, which has a
+ * filter of its own. */
 static ort_err
-walk(search *q, dp_slot_filter *filter)
+walk(search *q, const dp_slot_filter *filter, const dp_slot_filter *tail_filter,
+     const dp_hnsw_among *among, uint32_t indexed)
 {
     dp_derived *d = &q->s->derived[q->column];
-    const uint32_t indexed = atomic_load_explicit(&d->indexed_end, memory_order_acquire);
     const uint32_t end = dp_points_slot_end(q->s->points);
     const dp_hnsw_query ask = {.k = q->k,
                                .ef = q->ask->hnsw_ef,
                                .oversampling = q->ask->oversampling,
                                .by_rows = q->ask->quantization_ignore,
-                               .unrescored = q->ask->has_rescore && !q->ask->rescore};
+                               .unrescored = q->ask->has_rescore && !q->ask->rescore,
+                               .among = among};
     ort_err err = dp_hnsw_search(d->graph, q->vector.values, ask, filter, q->hits, &q->count);
     if (err != ORT_OK || q->ask->indexed_only || indexed >= end) {
         return err;
@@ -375,12 +379,26 @@ walk(search *q, dp_slot_filter *filter)
     if (tail == NULL) {
         return no_memory(q->diag);
     }
-    err = scan(q, filter, indexed, end, tail, &tail_count);
+    err = scan(q, tail_filter, indexed, end, tail, &tail_count);
     if (err == ORT_OK && tail_count > 0) {
         merge_hits(q, tail, tail_count, tail + q->k);
     }
     free(tail);
     return err;
+}
+
+/* A search without a filter has a graph to walk. */
+static bool
+is_linked(const search *q)
+{
+    const dp_hnsw *graph = q->s->derived[q->column].graph;
+    return graph != NULL && !dp_hnsw_is_unlinked(graph);
+}
+
+static uint32_t
+indexed_end(const search *q)
+{
+    return atomic_load_explicit(&q->s->derived[q->column].indexed_end, memory_order_acquire);
 }
 
 /* Measures all that the filter lets through; the vector may be missing in some. */
@@ -444,9 +462,115 @@ settle(search *q, dp_matcher *m, dp_allowed **allowed, uint32_t **slots, size_t 
     return err;
 }
 
+/* --- by links among the points of one value -----------------------------------------------------
+ */
+
+/* A walk costs about as much as comparing so many codes for each candidate that it keeps. */
+#define CODES_PER_EF 8u
+#define SCANNED_PER_EF \
+    64u /* as of hnsw_filter.c: more are better looked for by a walk, of any kind */
+
+static uint64_t
+ef_of(const search *q)
+{
+    const uint32_t asked = q->ask->hnsw_ef != 0 ? q->ask->hnsw_ef : q->schema->hnsw.ef_construct;
+    return asked > q->k ? asked : q->k;
+}
+
+static bool
+is_walked(const search *q, uint64_t matches)
+{
+    return matches > CODES_PER_EF * ef_of(q);
+}
+
+/* The filter's matches, `count` of them, are looked for among the points of one value that all of
+ * them have. ORT_ENOTFOUND: no, in the graph as a whole. */
+static ort_err
+walk_value(search *q, const dp_slot_filter *filter, const dp_links_plan *plan, uint64_t count)
+{
+    if (plan == NULL || plan->count == 0 || !is_walked(q, count)) {
+        return ORT_ENOTFOUND;
+    }
+    dp_hnsw_among among = plan->among;
+    const uint32_t indexed = indexed_end(q);
+    among.share = (float)count / (float)plan->count;
+    const ort_err err = walk(q, filter, filter, &among, indexed < plan->end ? indexed : plan->end);
+    const uint64_t least = count < q->k ? count : q->k;
+    return err == ORT_OK && q->count < least && !q->ask->indexed_only ? ORT_ENOTFOUND : err;
+}
+
+typedef struct {
+    const search *q;
+    const dp_links_plan *plan;
+    bool all; /* have the vector */
+} valued;
+
+static bool
+has_value(void *arg, uint32_t slot)
+{
+    const valued *v = arg;
+    return dp_slots_has(v->plan->slots, slot) &&
+           (v->all || dp_points_has(v->q->reader, v->q->column, slot));
+}
+
+/* Few: their codes one after the other. */
+static ort_err
+scan_value(search *q, const dp_slot_filter *live, const dp_slot_filter *tail,
+           const dp_links_plan *plan)
+{
+    uint32_t *slots = malloc(((size_t)plan->count + 1) * sizeof *slots);
+    if (slots == NULL) {
+        return no_memory(q->diag);
+    }
+    dp_slots_list(plan->slots, slots);
+    const dp_hnsw_among among = {.slots = slots, .slot_count = (size_t)plan->count};
+    const ort_err err = walk(q, live, tail, &among, indexed_end(q));
+    free(slots);
+    return err;
+}
+
+/* Links go by a hash of the value: what is answered is asked of the value itself. */
+static bool
+all_have_value(const search *q, const dp_links_plan *plan)
+{
+    for (size_t i = 0; i < q->count; i++) {
+        if (!dp_slots_has(plan->slots, q->hits[i].slot)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* All points of one value match, and nothing else does. *done false: others must find them. */
+static ort_err
+find_by_value(search *q, const dp_links_plan *plan, bool *done)
+{
+    valued v = {.q = q, .plan = plan, .all = all_have(q)};
+    const dp_slot_filter live = {.live = {.words = dp_points_live_words(q->s->points),
+                                          .slot_end = dp_points_slot_end(q->s->points)}};
+    dp_slot_filter tail = live;
+    ort_err err = ORT_ENOTFOUND;
+    tail.match = has_value;
+    tail.arg = &v;
+    if (is_walked(q, plan->count)) {
+        const uint32_t indexed = indexed_end(q);
+        err = walk(q, &live, &tail, &plan->among, indexed < plan->end ? indexed : plan->end);
+    }
+    if (err == ORT_ENOTFOUND && plan->count <= SCANNED_PER_EF * ef_of(q)) {
+        err = scan_value(q, &live, &tail, plan);
+    }
+    if (err == ORT_ENOTFOUND) {
+        return ORT_OK;
+    }
+    *done = err == ORT_OK && all_have_value(q, plan) &&
+            (q->count == q->k || q->ask->indexed_only ||
+             q->count >= dp_slots_and_count(plan->slots, q->s->payload->live));
+    return err;
+}
+
 /* With a filter that is not a list of ids. */
 static ort_err
-find_filtered(search *q, dp_matcher *m)
+find_evaluated(search *q, dp_matcher *m, const dp_links_plan *plan)
 {
     const dp_derived *d = &q->s->derived[q->column];
     const uint32_t end = dp_points_slot_end(q->s->points);
@@ -472,7 +596,8 @@ find_filtered(search *q, dp_matcher *m)
     filter.selectivity = count < live ? (float)count / (float)live : 1;
     const bool walks = d->graph != NULL && !q->ask->exact;
     if (walks) {
-        err = walk(q, &filter);
+        err = walk_value(q, &filter, plan, count);
+        err = err == ORT_ENOTFOUND ? walk(q, &filter, &filter, NULL, indexed_end(q)) : err;
     }
     if (!walks || (err == ORT_OK && q->count < q->k && !q->ask->indexed_only)) {
         err = scan(q, &filter, 0, end, q->hits, &q->count);
@@ -482,10 +607,27 @@ find_filtered(search *q, dp_matcher *m)
 }
 
 static ort_err
+find_filtered(search *q, dp_matcher *m)
+{
+    dp_links_plan plan = {0};
+    bool done = false;
+    ort_err err = ORT_OK;
+    const bool planned = q->s->derived[q->column].graph != NULL && !q->ask->exact &&
+                         dp_links__plan(q->s, q->column, q->ask->filter, &plan);
+    if (planned && plan.alone && plan.count > few_matches(q)) {
+        err = find_by_value(q, &plan, &done);
+    }
+    if (err == ORT_OK && !done) {
+        err = find_evaluated(q, m, planned ? &plan : NULL);
+    }
+    dp_links__plan_fini(&plan);
+    return err;
+}
+
+static ort_err
 find_dense(search *q)
 {
     dp_matcher m = matcher_of(q);
-    const dp_derived *d = &q->s->derived[q->column];
     const uint32_t end = dp_points_slot_end(q->s->points);
     const ort_point_id *ids;
     size_t id_count;
@@ -497,11 +639,11 @@ find_dense(search *q)
     }
     dp_slot_filter filter = slot_filter_of(q, &m);
     ort_err err;
-    if (d->graph == NULL || q->ask->exact) {
+    if (!is_linked(q) || q->ask->exact) {
         err = scan(q, &filter, 0, end, q->hits, &q->count);
         return err != ORT_OK ? err : m.err;
     }
-    err = walk(q, &filter);
+    err = walk(q, &filter, &filter, NULL, indexed_end(q));
     return err != ORT_OK ? err : m.err;
 }
 
@@ -629,7 +771,8 @@ find_by_examples(search *q)
     const dp_examples *ex = q->ask->examples;
     const bool attracted = ex->target != NULL || ex->positive_count > 0;
     const bool walks = !q->schema->sparse && !q->schema->multi && attracted && !q->ask->exact &&
-                       q->s->derived[q->column].graph != NULL;
+                       (is_linked(q) || (q->s->derived[q->column].graph != NULL &&
+                                         !dp_filter_is_empty(q->ask->filter)));
     dp_matcher m = matcher_of(q);
     m.column = (int)q->column;
     uint32_t *slots;
@@ -676,7 +819,7 @@ joins_product(const search *q)
     const dp_query *ask = q->ask;
     return ask->kind == DP_QUERY_NEAREST && !q->schema->sparse && !q->schema->multi &&
            dp_filter_is_empty(ask->filter) && q->k > 0 && all_have(q) &&
-           (ask->exact || q->s->derived[q->column].graph == NULL);
+           (ask->exact || !is_linked(q));
 }
 
 /* How many of list[0..count) one matrix product answers; below DP_FLAT_BLAS_MIN: none. */
@@ -946,17 +1089,6 @@ answer_all(search *list, size_t count, dp_viewer *viewer)
     return err;
 }
 
-/* Whether any of them would walk a graph. */
-static bool
-want_graphs(const dp_query *queries, size_t count)
-{
-    bool want = false;
-    for (size_t i = 0; i < count; i++) {
-        want = want || (compares(&queries[i]) && !queries[i].exact);
-    }
-    return want;
-}
-
 ort_err
 dp_query__answer(dp_shard *s, const dp_query *queries, size_t count, bool want_payload,
                  dp_point_fn fn, void *ctx, ort_diag *diag)
@@ -968,9 +1100,6 @@ dp_query__answer(dp_shard *s, const dp_query *queries, size_t count, bool want_p
         free(list);
         free(viewer);
         return no_memory(diag);
-    }
-    if (want_graphs(queries, count)) {
-        dp_shard__await_graphs(s);
     }
     pthread_rwlock_rdlock(&s->view);
     dp_reader_init(&reader, s->points);

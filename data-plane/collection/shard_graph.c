@@ -6,33 +6,30 @@
  *                     +--(damaged)--> none --(wanted)--> made, built slice by slice
  *
  * Until a graph is adopted, all rows are scanned: a file is not asked before every byte of it was
- * looked at. What dies meanwhile is noted as for a graph in use. Where there are so many rows that
- * looking through the file takes less than scanning them, a search waits for it, or does it. */
+ * looked at. What dies meanwhile is noted as for a graph in use. */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "collection/shard_internal.h"
+#include "collection/links_internal.h"
 
 #define SLICE_SLOTS 1024u
 #define BUILD_SLICES 8u /* at once, when several threads work: long enough to keep them busy */
-
-/* Rows that are scanned in a few hundredths of a second, from a cold disk too: no search waits. */
-#define SCAN_SOONER_BYTES (UINT64_C(16) << 20)
 
 static const ort_log log_ = {.module = "collection"};
 
 static dp_hnsw_config
 graph_config(const dp_shard *s, uint32_t column)
 {
-    const dp_vector_schema *v = dp_schema_peek_vector(s->kept, column);
+    const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
     /* Bytes are their own codes, but on disk a walk must not go looking for them. The seed is the
      * collection's, so that a rebuild gives the graph it gave before. */
     const bool copied = v->code == DP_CODE_AUTO && v->on_disk && v->elem == DP_ELEM_U8 &&
                         v->metric == DP_METRIC_EUCLID;
     return (dp_hnsw_config){.metric = v->metric,
                             .m = v->hnsw.m,
+                            .unlinked = v->hnsw.m == 0,
                             .ef_construct = v->hnsw.ef_construct,
                             .code = copied ? DP_CODE_INT8 : v->code,
                             .coding = v->coding,
@@ -127,9 +124,6 @@ static void
 drop_graph(dp_shard *s, uint32_t column)
 {
     dp_hnsw *graph = s->derived[column].graph;
-    ORT_LOG_WARN(&log_, "graph.unreadable",
-                 "tenant=%016" PRIx64 " collection=%016" PRIx64 " column=%u", s->tenant.v,
-                 s->collection.v, column);
     set_graph(s, column, NULL, 0); /* waits for searches */
     dp_hnsw_free(graph);
 }
@@ -138,7 +132,7 @@ void
 dp_shard__ask_codes(dp_shard *s, uint32_t column)
 {
     dp_derived *d = &s->derived[column];
-    const dp_vector_schema *v = dp_schema_peek_vector(s->kept, column);
+    const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
     ort_diag diag;
     /* The schema checked it: an error would be one of ours. */
     if (d->graph != NULL && dp_hnsw_ask_codes(d->graph, v->code, v->coding, &diag) != ORT_OK) {
@@ -184,11 +178,25 @@ dp_shard__wants_codes(dp_shard *s)
     return wants;
 }
 
+/* The schema has come to want links among all points, or none, since it was begun. */
+static bool
+is_of_other_links(dp_shard *s, uint32_t column)
+{
+    return !dp_shard__is_graphed(s, column) ||
+           dp_hnsw_is_unlinked(s->derived[column].graph) !=
+               (dp_schema_peek_vector(s->schema, column)->hnsw.m == 0);
+}
+
 void
 dp_shard__tend_graph(dp_shard *s, uint32_t column)
 {
     dp_derived *d = &s->derived[column];
     if (d->graph != NULL && dp_hnsw_is_bad(d->graph)) {
+        ORT_LOG_WARN(&log_, "graph.unreadable",
+                     "tenant=%016" PRIx64 " collection=%016" PRIx64 " column=%u", s->tenant.v,
+                     s->collection.v, column);
+        drop_graph(s, column);
+    } else if (d->graph != NULL && is_of_other_links(s, column)) {
         drop_graph(s, column);
     }
     if (d->graph == NULL) {
@@ -200,10 +208,15 @@ dp_shard__tend_graph(dp_shard *s, uint32_t column)
         }
         make_graph(s, column);
     }
-    if (d->graph != NULL && !build_at_once(s, column)) {
-        insert_slice(s, column);
+    uint32_t untold = 0;
+    if (d->graph != NULL) {
+        if (!build_at_once(s, column)) {
+            insert_slice(s, column);
+        }
+        dp_links__declare(s, column);
+        untold = dp_links__tend(s, column);
     }
-    if (d->graph != NULL &&
+    if (d->graph != NULL && untold < SLICE_SLOTS &&
         atomic_load_explicit(&s->slot_end, memory_order_acquire) - atomic_load(&d->indexed_end) <
             SLICE_SLOTS) {
         tend_codes(s, column);
@@ -289,19 +302,15 @@ dp_shard__open_graphs(dp_shard *s)
         dp_hnsw *graph;
         ort_diag diag;
         char name[32];
-        if (!s->derived[c].has_rows || !dp_derived_is_graphed(dp_schema_peek_vector(s->kept, c))) {
+        if (!s->derived[c].has_rows || !dp_shard__is_graphed(s, c)) {
             continue;
         }
         graph_file(c, name);
         const ort_err err =
             dp_hnsw_open(&graph, &s->derived[c].rows, &config, s->index_dir, name, &stamp, &diag);
         if (err == ORT_OK && stamp.lsn == generation) {
-            dp_derived *d = &s->derived[c];
-            const uint64_t row_bytes = d->live_count * d->rows.stride_bytes;
-            d->opened = graph;
-            d->opened_end = dp_points_sealed_end(s->points);
-            d->awaited = row_bytes > SCAN_SOONER_BYTES && dp_hnsw_file_bytes(graph) < row_bytes;
-            atomic_fetch_add(&s->unread, d->awaited);
+            s->derived[c].opened = graph;
+            s->derived[c].opened_end = dp_points_sealed_end(s->points);
             continue;
         }
         if (err == ORT_OK) {
@@ -316,37 +325,6 @@ dp_shard__open_graphs(dp_shard *s)
     }
 }
 
-void
-dp_shard__note_read(dp_shard *s, dp_derived *d)
-{
-    if (d->awaited) {
-        d->awaited = false;
-        pthread_mutex_lock(&s->upkeep);
-        atomic_fetch_sub(&s->unread, 1);
-        pthread_cond_broadcast(&s->upkeep_changed);
-        pthread_mutex_unlock(&s->upkeep);
-    }
-}
-
-void
-dp_shard__await_graphs(dp_shard *s)
-{
-    if (atomic_load_explicit(&s->unread, memory_order_relaxed) == 0) {
-        return;
-    }
-    if (pthread_mutex_trylock(&s->maintaining) == 0) { /* nobody has come to it yet */
-        dp_shard__adopt_graphs(s, &s->building);
-        pthread_mutex_unlock(&s->maintaining);
-        return;
-    }
-    /* Whoever holds it looked, or looks, through them before anything else. */
-    pthread_mutex_lock(&s->upkeep);
-    while (atomic_load(&s->unread) > 0 && !atomic_load(&s->stop)) {
-        pthread_cond_wait(&s->upkeep_changed, &s->upkeep);
-    }
-    pthread_mutex_unlock(&s->upkeep);
-}
-
 /* Looks through one file; true unless it was called off. */
 static bool
 adopt_graph(dp_shard *s, uint32_t column, dp_hnsw_progress *progress)
@@ -356,6 +334,9 @@ adopt_graph(dp_shard *s, uint32_t column, dp_hnsw_progress *progress)
     ort_diag diag;
     const ort_err err = dp_hnsw_verify(graph, progress, &diag);
     const uint32_t indexed_end = err == ORT_OK ? first_missing(s, column, graph, d->opened_end) : 0;
+    if (err == ORT_OK) {
+        dp_links__forget_from(graph, indexed_end);
+    }
     if (err != ORT_OK && err != ORT_EBUSY) {
         ORT_LOG_WARN(&log_, "graph.rebuild", "collection=%016" PRIx64 " column=%u err=%s",
                      s->collection.v, column, diag.text);
@@ -366,7 +347,6 @@ adopt_graph(dp_shard *s, uint32_t column, dp_hnsw_progress *progress)
     d->settled = false;
     atomic_store_explicit(&d->indexed_end, indexed_end, memory_order_release);
     pthread_rwlock_unlock(&s->view);
-    dp_shard__note_read(s, d);
     if (err != ORT_OK) {
         dp_hnsw_free(graph);
     }

@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "collection/payload_index_internal.h"
+#include "collection/links_internal.h"
 
 #define NAP_NS_MAX UINT64_C(100000000)
 
@@ -63,10 +63,18 @@ log_pack_due(dp_shard *s)
 }
 
 bool
+dp_shard__is_graphed(const dp_shard *s, uint32_t column)
+{
+    const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
+    return !v->sparse && !v->multi && v->hnsw.indexing_threshold_kb > 0 &&
+           (v->hnsw.m > 0 || dp_links__are_wanted(s, column));
+}
+
+bool
 dp_shard__wants_graph(const dp_shard *s, uint32_t column)
 {
     const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
-    return dp_derived_is_graphed(v) && s->derived[column].has_rows &&
+    return dp_shard__is_graphed(s, column) && s->derived[column].has_rows &&
            s->derived[column].live_count * v->size * dp_elem_bytes(v->elem) >=
                (uint64_t)v->hnsw.indexing_threshold_kb * 1024;
 }
@@ -81,7 +89,8 @@ dp_shard__due(dp_shard *s)
     for (uint32_t c = 0; c < s->derived_count; c++) {
         const dp_derived *d = &s->derived[c];
         if (d->graph != NULL) {
-            due += end - atomic_load_explicit(&d->indexed_end, memory_order_acquire);
+            due += end - atomic_load_explicit(&d->indexed_end, memory_order_acquire) +
+                   dp_links__due(s, c);
         } else if (d->opened != NULL || dp_shard__wants_graph(s, c)) {
             due += d->live_count + (d->opened != NULL);
         }
@@ -96,8 +105,7 @@ anything_to_do(dp_shard *s)
     pthread_mutex_lock(&s->upkeep);
     const bool dead = s->dead_count > 0 || s->dead_lost;
     pthread_mutex_unlock(&s->upkeep);
-    return dead || (s->workers != NULL && atomic_load(&s->schema_changed)) || checkpoint_due(s) ||
-           log_pack_due(s) || dp_payload__is_due(s) ||
+    return dead || checkpoint_due(s) || log_pack_due(s) || dp_payload__is_due(s) ||
            (ort_mono_ns() >= atomic_load(&s->graph_retry_ns) &&
             (dp_shard__due(s) > 0 || dp_shard__wants_codes(s)));
 }
@@ -310,24 +318,6 @@ pace(dp_shard *s)
     return came * 4 > (double)CHECKPOINT_BYTES_S ? (uint64_t)(came * 4) : CHECKPOINT_BYTES_S;
 }
 
-void
-dp_shard__follow_schema(dp_shard *s)
-{
-    if (!atomic_exchange(&s->schema_changed, false)) {
-        return;
-    }
-    pthread_rwlock_rdlock(&s->view);
-    dp_schema *fresh = dp_schema_ref(s->schema);
-    pthread_rwlock_unlock(&s->view);
-    dp_schema_unref(s->kept);
-    s->kept = fresh;
-    for (uint32_t c = 0; c < s->derived_count; c++) {
-        dp_shard__ask_codes(s, c);
-    }
-    dp_points_set_packing(s->points, dp_shard__packing(fresh)); /* no checkpoint is under way */
-    dp_payload__bury(s);
-}
-
 /* maintaining is held. */
 static ort_err
 checkpoint(dp_shard *s, ort_diag *diag)
@@ -336,7 +326,6 @@ checkpoint(dp_shard *s, ort_diag *diag)
         .held = is_held, .arg = s, .bytes_per_s = pace(s), .hurry = &s->stop};
     dp_checkpoint *cp = NULL;
     dp_log_mark mark = {0};
-    dp_shard__follow_schema(s);
     dp_shard__adopt_graphs(s, NULL); /* else what is written now makes their files stale */
     compact(s);
     tell_dead(s);
@@ -374,7 +363,6 @@ static void
 round_of_work(dp_shard *s)
 {
     pthread_mutex_lock(&s->maintaining);
-    dp_shard__follow_schema(s);
     atomic_store(&s->bad_pages, ort_watch_bad_pages());
     dp_shard__adopt_graphs(s, &s->building);
     tell_dead(s);

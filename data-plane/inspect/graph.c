@@ -53,6 +53,7 @@ check_graph(dp_points *points, int index_dir, const char *name, ort_tenant_id te
     const dp_vector_schema *v = dp_schema_peek_vector(e->schema, column);
     const dp_hnsw_config config = {.metric = v->metric,
                                    .m = v->hnsw.m,
+                                   .unlinked = v->hnsw.m == 0,
                                    .ef_construct = v->hnsw.ef_construct,
                                    .seed = e->id.v ^ column};
     dp_hnsw_stamp stamp = {.owner = {tenant.v, e->id.v}};

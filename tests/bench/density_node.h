@@ -16,8 +16,7 @@ typedef struct {
  * the other does. */
 void density_node_make(const char *dir, density_tenant *tenants, size_t count);
 
-/* Gives each tenant one collection of so many points; `indexes`: of their fields `kind` (keyword)
- * and `n` (integer), too.
+/* Gives each tenant one collection of so many points.
  *
  * The first tenant's is written as a node writes it: a catalog, a log, a checkpoint at its close.
  * The others' files are copies of its files in which only the ids of tenant and collection are
@@ -26,7 +25,7 @@ void density_node_make(const char *dir, density_tenant *tenants, size_t count);
  * the catalog. Nothing else in these files depends on whose they are. Every hundredth tenant's are
  * then verified by dp_storage_verify(). */
 void density_node_fill(const char *dir, const density_tenant *tenants, size_t count,
-                       unsigned points, unsigned dim, bool indexes);
+                       unsigned points, unsigned dim);
 
 /* A vector as both the points and the queries have them: "[0.1,...]". */
 void density_vector(ort_buf *out, uint64_t seed, unsigned dim);
