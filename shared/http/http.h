@@ -118,8 +118,10 @@ typedef struct {
     uint32_t request_ms;    /* the request's deadline, counted from its head [60 000] */
     uint32_t body_chunk_ms; /* each 64 KiB of a body must come within this [10 000] */
     uint32_t body_total_ms; /* and the whole body within this [60 000] */
-    uint32_t write_ms;      /* each 64 KiB of an answer must be taken within this [30 000] */
-    size_t body_bytes_max;  /* [ORT_ADMIN_BODY_BYTES_MAX] */
+    /* Each 64 KiB of an answer must be taken within this, and some of it within head_ms [30 000].
+     */
+    uint32_t write_ms;
+    size_t body_bytes_max;           /* [ORT_ADMIN_BODY_BYTES_MAX] */
     const char *const *cors_origins; /* allowed origins ("https://console.example"), or "*" */
     size_t cors_origin_count;        /* 0: no CORS fields at all */
 } ort_http_options;

@@ -9,8 +9,10 @@
  *   cost memory.
  * - poll: each byte of a body restarts the library's read clock, so a sender of one byte in half a
  *   second holds its thread for as long as it likes, and there is no handle to cut it off. A
- *   deadline per thread makes poll() fail when it is over. And the thread that accepts connections
- *   looks only every 2 s whether it is to stop: a descriptor per thread cuts its wait short.
+ *   deadline per thread makes poll() fail when it is over. A write does not take that for an end,
+ * and would try again without a pause for as long as its client takes a byte now and then: its
+ *   connection is shut down with it. And the thread that accepts connections looks only every 2 s
+ *   whether it is to stop: a descriptor per thread cuts its wait short.
  * Threads that set neither are not touched.
  */
 #undef _FORTIFY_SOURCE /* its inline poll() would be defined twice */
@@ -18,6 +20,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -65,6 +68,11 @@ poll(struct pollfd *fds, nfds_t count, int timeout_ms)
     if (io_deadline_ns != 0) {
         uint64_t now = ort_mono_ns();
         if (now >= io_deadline_ns) {
+            for (nfds_t i = 0; i < count; i++) {
+                if ((fds[i].events & POLLOUT) != 0) {
+                    (void)shutdown(fds[i].fd, SHUT_RDWR);
+                }
+            }
             errno = ETIMEDOUT;
             return -1;
         }

@@ -18,6 +18,7 @@
 #include "routing/forward.h"
 
 static atomic_uint calls;
+static atomic_bool held; /* /slow answers when it is let go */
 
 /* Answers with what it was asked. */
 static void
@@ -26,7 +27,9 @@ mirror(void *arg, const ort_forward_request *request, ort_forward_reply *reply, 
     (void)arg;
     atomic_fetch_add(&calls, 1);
     if (strcmp(request->target, "/slow") == 0) {
-        usleep(300000);
+        while (atomic_load(&held)) {
+            usleep(2000);
+        }
     }
     ort_buf_printf(body_out, "%s %s hops=%u id=%s from=%s ", request->method, request->target,
                    request->hops, request->request_id, request->remote);
@@ -58,7 +61,7 @@ serve(const char *url, const ort_tls *tls, uint32_t threads, uint32_t queue_max)
 }
 
 static const ort_forward_header some_headers[2] = {{"api-key", "k"}, {"accept", "*/*"}};
-static const ort_forward_request some_request = {.timeout_ms = 10000,
+static const ort_forward_request some_request = {.timeout_ms = 60000,
                                                  .method = "PUT",
                                                  .target = "/collections/a?wait=true",
                                                  .request_id = "r-1",
@@ -149,11 +152,11 @@ a_frame_that_comes_twice_is_run_once(void **state)
                            .body_len = body.len};
     assert_int_equal(ort_frame_write(&ask, NULL, &frame), ORT_OK);
     atomic_store(&calls, 0);
-    assert_int_equal(ort_req_call(req, frame.data, frame.len, 5000, &reply, NULL), ORT_OK);
+    assert_int_equal(ort_req_call(req, frame.data, frame.len, 60000, &reply, NULL), ORT_OK);
     assert_int_equal(ort_frame_read(reply.data, reply.len, &read, NULL), ORT_OK);
     assert_int_equal(read.type, ORT_MSG_FORWARD_REPLY);
     ort_buf_clear(&reply);
-    assert_int_equal(ort_req_call(req, frame.data, frame.len, 5000, &reply, NULL), ORT_OK);
+    assert_int_equal(ort_req_call(req, frame.data, frame.len, 60000, &reply, NULL), ORT_OK);
     assert_int_equal(ort_frame_read(reply.data, reply.len, &read, NULL), ORT_OK);
     assert_int_equal(read.type, ORT_MSG_ERROR);
     assert_int_equal(ort_wire_error_decode(read.body, read.body_len, &e, NULL), ORT_OK);
@@ -189,7 +192,8 @@ one_of_many(void *arg)
     return NULL;
 }
 
-/* One slow node must not take every place. */
+/* One slow node must not take every place: three get one, and the others hear so while those wait.
+ */
 static void
 forwards_to_one_node_are_bounded(void **state)
 {
@@ -201,15 +205,21 @@ forwards_to_one_node_are_bounded(void **state)
     const dp_forward_options o = {.plain_ok = true, .in_flight_node_max = 3};
     assert_int_equal(dp_forward_new(&c.f, &o, NULL), ORT_OK);
     c.home = &home;
+    atomic_store(&held, true);
     for (int i = 0; i < 12; i++) {
         assert_int_equal(ort_thread_start(&threads[i], "crowd", one_of_many, &c, NULL), ORT_OK);
     }
+    const uint64_t until = ort_mono_ms() + 60000;
+    while (atomic_load(&c.busy) < 9 && ort_mono_ms() < until) {
+        usleep(2000);
+    }
+    atomic_store(&held, false);
     for (int i = 0; i < 12; i++) {
         pthread_join(threads[i], NULL);
     }
     assert_int_equal(atomic_load(&c.other), 0);
-    assert_int_equal(atomic_load(&c.done) + atomic_load(&c.busy), 12);
-    assert_true(atomic_load(&c.done) >= 3 && atomic_load(&c.busy) >= 1);
+    assert_int_equal(atomic_load(&c.busy), 9);
+    assert_int_equal(atomic_load(&c.done), 3);
     dp_forward_stats stats;
     dp_forward_stats_get(c.f, &stats);
     assert_true(stats.in_flight == 0 && stats.refused_total == atomic_load(&c.busy));
@@ -217,6 +227,7 @@ forwards_to_one_node_are_bounded(void **state)
     dp_forward_server_close(s);
 }
 
+/* And no more: the whole time a forward may take by itself is a minute. */
 static void
 a_node_that_does_not_answer_costs_its_time_and_no_more(void **state)
 {
@@ -230,7 +241,7 @@ a_node_that_does_not_answer_costs_its_time_and_no_more(void **state)
     assert_int_equal(dp_forward_new(&f, &o, NULL), ORT_OK);
     const uint64_t before = ort_mono_ms();
     assert_int_equal(dp_forward_call(f, &nobody, &m, &r, NULL), ORT_ETIMEOUT);
-    assert_in_range(ort_mono_ms() - before, 100, 8000);
+    assert_in_range(ort_mono_ms() - before, 100, 30000);
     dp_forward_free(f);
 }
 

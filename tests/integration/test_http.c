@@ -1,4 +1,5 @@
-/* The HTTP front over real sockets: what clients may send, and what hostile ones do. */
+/* The HTTP front over real sockets: what clients may send, and what hostile ones do. What takes its
+ * time is in test_http_time.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,398 +7,13 @@
 
 #include <cmocka.h>
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/buf.h"
-#include "base/clock.h"
 #include "base/json_read.h"
-#include "http/http.h"
-
-/* ---- the server under test ---- */
-
-static ort_http_server *server;
-static uint16_t port;
-static _Atomic int admits, dones;
-static _Atomic int last_status;
-static _Atomic bool held;
-static const char *_Atomic last_refused;
-
-static void
-echo(ort_http_req *req, void *user)
-{
-    size_t len = 0;
-    const char *body = ort_http_req_body(req, &len);
-
-    (void)user;
-    ort_http_reply(req, 200, "application/octet-stream", body, len);
-}
-
-/* Tells what the front made of the request, one "key=value" a line. */
-static void
-tell(ort_http_req *req, void *user)
-{
-    ort_buf out = {0};
-    const char *name, *value;
-    static const char *const params[] = {"name", "id"};
-
-    (void)user;
-    ort_buf_printf(&out, "method=%s\npath=%s\npattern=%s\n", ort_http_req_method_text(req),
-                   ort_http_req_path(req), ort_http_req_route(req)->pattern);
-    for (size_t i = 0; i < 2; i++) {
-        const char *v = ort_http_req_param(req, params[i]);
-        if (v != NULL) {
-            ort_buf_printf(&out, "%s=%s\n", params[i], v);
-        }
-    }
-    for (size_t i = 0; ort_http_req_query_at(req, i, &name, &value); i++) {
-        ort_buf_printf(&out, "?%s=%s\n", name, value);
-    }
-    ort_http_header(req, "X-Tell", "yes");
-    ort_http_reply(req, 200, "text/plain", out.data, out.len);
-    ort_buf_fini(&out);
-}
-
-static void
-many(ort_http_req *req, void *user)
-{
-    (void)user;
-    assert_int_equal(ort_http_stream_begin(req, 200, "text/plain"), ORT_OK);
-    for (int i = 0; i < 1000; i++) {
-        if (ort_http_stream_write(req, "0123456789", 10) != ORT_OK) {
-            break;
-        }
-    }
-    ort_http_stream_end(req);
-}
-
-/* An answer of known length in two pieces; with ?short=1 the second one never comes. */
-static void
-sized(ort_http_req *req, void *user)
-{
-    (void)user;
-    assert_int_equal(ort_http_stream_begin_sized(req, 200, "text/plain", 20), ORT_OK);
-    assert_int_equal(ort_http_stream_write(req, "0123456789", 10), ORT_OK);
-    if (ort_http_req_query(req, "short") == NULL) {
-        assert_int_equal(ort_http_stream_write(req, "abcdefghij", 10), ORT_OK);
-    }
-    ort_http_stream_end(req);
-}
-
-static void
-big(ort_http_req *req, void *user)
-{
-    size_t len = 16u << 20;
-    char *bytes = malloc(len);
-
-    (void)user;
-    memset(bytes, 'b', len);
-    ort_http_reply(req, 200, "application/octet-stream", bytes, len);
-    free(bytes);
-}
-
-/* 3,000 bytes that pack well, or as many as `n` says. */
-static void
-vectors(ort_http_req *req, void *user)
-{
-    const char *wanted = ort_http_req_query(req, "n");
-    const size_t len = wanted != NULL ? (size_t)atoi(wanted) : 3000;
-    char bytes[4096];
-
-    (void)user;
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        bytes[i] = "[0.125,0.25],"[i % 13];
-    }
-    ort_http_reply(req, 200, "application/json", bytes, len <= sizeof bytes ? len : sizeof bytes);
-}
-
-/* Answers when `held` is let go. */
-static void
-hold(ort_http_req *req, void *user)
-{
-    (void)user;
-    while (held) {
-        usleep(2000);
-    }
-    ort_http_reply_text(req, 200, "held");
-}
-
-static void
-silent(ort_http_req *req, void *user)
-{
-    (void)req;
-    (void)user;
-}
-
-/* Sums a body without keeping it. */
-static void
-count(ort_http_req *req, void *user)
-{
-    char bytes[1000];
-    char text[32];
-    size_t n = 0;
-    size_t sum = 0;
-
-    (void)user;
-    do {
-        if (ort_http_req_read(req, bytes, sizeof bytes, &n) != ORT_OK) {
-            ort_http_problem(req, ORT_EBADREQ, NULL);
-            return;
-        }
-        sum += n;
-    } while (n > 0);
-    (void)snprintf(text, sizeof text, "%zu", sum);
-    ort_http_reply_text(req, 200, text);
-}
-
-/* About 300 KiB of stack: more than the library's workers have by themselves. */
-static void
-deep(ort_http_req *req, void *user)
-{
-    volatile char frame[300u << 10];
-
-    (void)user;
-    for (size_t i = 0; i < sizeof frame; i += 4096) {
-        frame[i] = 1;
-    }
-    ort_http_reply_text(req, 200, frame[0] == 1 ? "deep" : "?");
-}
-
-static void
-ready(ort_http_req *req, void *user)
-{
-    (void)user;
-    ort_http_reply_text(req, ort_http_server_draining(server) ? 503 : 200, "ready");
-}
-
-static const ort_http_route routes[] = {
-    {.method = ORT_HTTP_POST, .pattern = "/echo", .handler = echo, .body_bytes_max = 200000},
-    {.method = ORT_HTTP_GET, .pattern = "/", .handler = tell},
-    {.method = ORT_HTTP_GET, .pattern = "/collections/{name}", .handler = tell},
-    {.method = ORT_HTTP_PUT, .pattern = "/collections/{name}", .handler = tell},
-    {.method = ORT_HTTP_GET, .pattern = "/collections/{name}/points/{id}", .handler = tell},
-    {.method = ORT_HTTP_GET, .pattern = "/collections/{name}/points/count", .handler = tell},
-    {.method = ORT_HTTP_GET, .pattern = "/many", .handler = many},
-    {.method = ORT_HTTP_GET, .pattern = "/sized", .handler = sized},
-    {.method = ORT_HTTP_GET, .pattern = "/big", .handler = big},
-    {.method = ORT_HTTP_GET, .pattern = "/vectors", .handler = vectors},
-    {.method = ORT_HTTP_GET, .pattern = "/hold", .handler = hold},
-    {.method = ORT_HTTP_GET, .pattern = "/silent", .handler = silent},
-    {.method = ORT_HTTP_GET, .pattern = "/deep", .handler = deep},
-    {.method = ORT_HTTP_POST,
-     .pattern = "/count",
-     .handler = count,
-     .flags = ORT_HTTP_ROUTE_STREAM,
-     .body_bytes_max = 1u << 20},
-    {.method = ORT_HTTP_GET,
-     .pattern = "/readyz",
-     .handler = ready,
-     .flags = ORT_HTTP_ROUTE_ALWAYS},
-};
-
-static bool
-admit(ort_http_req *req, void *user)
-{
-    const char *key = ort_http_req_header(req, "API-Key");
-
-    (void)user;
-    admits++;
-    if (key != NULL && strcmp(key, "bad") == 0) {
-        ort_http_header(req, "Retry-After", "3");
-        ort_http_problem_as(req, 429, "rate-limited", "too fast");
-        return false;
-    }
-    return true;
-}
-
-static void
-done(ort_http_req *req, const ort_http_outcome *outcome, void *user)
-{
-    (void)req;
-    (void)user;
-    last_status = outcome->status;
-    last_refused = outcome->refused;
-    dones++;
-}
-
-static const char *const origins[] = {"https://console.example"};
-
-static ort_http_options
-options(void)
-{
-    static const ort_http_listener listener = {.address = "127.0.0.1:0"};
-    return (ort_http_options){
-        .listeners = &listener,
-        .listener_count = 1,
-        .routes = routes,
-        .route_count = sizeof routes / sizeof routes[0],
-        .hooks = {.admit = admit, .done = done},
-        .threads = 16,
-        .inflight_max = 6,
-        .head_ms = 1000,
-        .body_chunk_ms = 500,
-        .body_total_ms = 1500,
-        .write_ms = 700,
-        .keep_alive_ms = 3000,
-        .cors_origins = origins,
-        .cors_origin_count = 1,
-    };
-}
-
-static int
-start(void **state)
-{
-    ort_http_options o = options();
-    ort_diag diag = {""};
-
-    (void)state;
-    if (ort_http_server_new(&server, &o, &diag) != ORT_OK ||
-        ort_http_server_start(server, &diag) != ORT_OK) {
-        print_error("%s\n", diag.text);
-        return -1;
-    }
-    port = ort_http_server_port(server, 0);
-    return port == 0 ? -1 : 0;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    ort_http_server_stop(server);
-    ort_http_server_free(server);
-    server = NULL;
-    return 0;
-}
-
-/* ---- a client that says exactly what it is told ---- */
-
-typedef struct {
-    char text[70000]; /* all that came, NUL-ended */
-    size_t len;
-    bool closed; /* by the server */
-    uint64_t ms;
-} heard;
-
-static int
-dial(void)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_true(fd >= 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
-    return fd;
-}
-
-static void
-say_n(int fd, const char *bytes, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = send(fd, bytes, len, MSG_NOSIGNAL);
-        if (n <= 0) {
-            return; /* the server has hung up: the test looks at what was heard */
-        }
-        bytes += n;
-        len -= (size_t)n;
-    }
-}
-
-static void
-say(int fd, const char *text)
-{
-    say_n(fd, text, strlen(text));
-}
-
-/* Hears until the server closes, or is quiet for quiet_ms; for 150 ms when an answer has begun that
- * does not announce the end of the connection. */
-static heard *
-hear(int fd, int quiet_ms)
-{
-    static heard h;
-    uint64_t begin = ort_mono_ms();
-
-    h = (heard){.len = 0};
-    while (h.len < sizeof h.text - 1) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        bool ends = h.len == 0 || strstr(h.text, "Connection: close\r\n") != NULL;
-        if (poll(&p, 1, !ends && quiet_ms > 150 ? 150 : quiet_ms) <= 0) {
-            break;
-        }
-        ssize_t n = recv(fd, h.text + h.len, sizeof h.text - 1 - h.len, 0);
-        if (n <= 0) {
-            h.closed = true;
-            break;
-        }
-        h.len += (size_t)n;
-        h.text[h.len] = '\0';
-    }
-    h.ms = ort_mono_ms() - begin;
-    return &h;
-}
-
-/* One request on a connection of its own, and what was heard. */
-static heard *
-ask(const char *text)
-{
-    int fd = dial();
-    say(fd, text);
-    heard *h = hear(fd, 3000);
-    close(fd);
-    return h;
-}
-
-static int
-status_of(const heard *h)
-{
-    int status = 0;
-    return sscanf(h->text, "HTTP/1.1 %d ", &status) == 1 ? status : 0;
-}
-
-static size_t
-answers_in(const heard *h)
-{
-    size_t n = 0;
-    for (const char *p = h->text; (p = strstr(p, "HTTP/1.1 ")) != NULL; p++) {
-        n++;
-    }
-    return n;
-}
-
-static bool
-has(const heard *h, const char *text)
-{
-    return strstr(h->text, text) != NULL;
-}
-
-static void
-expect(const heard *h, int status, bool closed)
-{
-    if (status_of(h) != status || h->closed != closed) {
-        print_error("wanted %d closed=%d, heard closed=%d:\n%.600s\n", status, (int)closed,
-                    (int)h->closed, h->text);
-    }
-    assert_int_equal(status_of(h), status);
-    assert_int_equal(h->closed, closed);
-}
-
-/* Any new client is served: no test may leave the server in a bad state. */
-static void
-expect_alive(void)
-{
-    expect(ask("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"), 200, false);
-}
-
-#define HOST "Host: a\r\n"
+#include "http_front.h"
 
 /* ---- well-behaved clients ---- */
 
@@ -453,7 +69,7 @@ bad_paths_are_refused(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         (void)snprintf(text, sizeof text, "GET %s HTTP/1.1\r\n" HOST "\r\n", bad[i]);
         expect(ask(text), 400, false);
-        assert_string_equal(last_refused, "bad-path");
+        assert_string_equal(front.last_refused, "bad-path");
     }
 }
 
@@ -481,7 +97,7 @@ head_answers_as_get_without_body(void **state)
     assert_true(has(h, "Content-Length: "));
     assert_false(has(h, "Content-Length: 0\r\n"));
     assert_false(has(h, "pattern="));
-    h = ask("HEAD /many HTTP/1.1\r\n" HOST "\r\nGET /readyz HTTP/1.1\r\n" HOST "\r\n");
+    h = ask_for("HEAD /many HTTP/1.1\r\n" HOST "\r\nGET /readyz HTTP/1.1\r\n" HOST "\r\n", "HG");
     assert_int_equal(answers_in(h), 2);
 }
 
@@ -526,8 +142,9 @@ answers_are_packed_for_who_takes_it(void **state)
     }
     heard *h = ask("GET /vectors?n=900 HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n");
     assert_false(has(h, "Content-Encoding"));
-    h = ask("HEAD /vectors HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n"
-            "GET /vectors HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n");
+    h = ask_for("HEAD /vectors HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n"
+                "GET /vectors HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n",
+                "HG");
     assert_int_equal(answers_in(h), 2);
 }
 
@@ -550,10 +167,11 @@ static void
 pipelined_requests_are_answered_in_order(void **state)
 {
     (void)state;
-    heard *h = ask("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nfirst"
-                   "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-                   "6\r\nsecond\r\n0\r\n\r\n"
-                   "GET /collections/third HTTP/1.1\r\n" HOST "\r\n");
+    heard *h = ask_for("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nfirst"
+                       "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+                       "6\r\nsecond\r\n0\r\n\r\n"
+                       "GET /collections/third HTTP/1.1\r\n" HOST "\r\n",
+                       "GGG");
     assert_int_equal(answers_in(h), 3);
     const char *first = strstr(h->text, "first");
     const char *second = strstr(h->text, "second");
@@ -607,10 +225,10 @@ expect_100_continue_is_answered(void **state)
     (void)state;
     int fd = dial();
     say(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n");
-    heard *h = hear(fd, 200);
+    heard *h = hear(fd, "C");
     assert_string_equal(h->text, "HTTP/1.1 100 Continue\r\n\r\n");
     say(fd, "hello");
-    h = hear(fd, 300);
+    h = hear(fd, "G");
     expect(h, 200, false);
     assert_true(has(h, "\r\n\r\nhello"));
     close(fd);
@@ -641,7 +259,7 @@ streamed_bodies_reach_the_handler_in_pieces(void **state)
                    sizeof body);
     say(fd, head);
     say_n(fd, body, sizeof body);
-    heard *h = hear(fd, 500);
+    heard *h = hear(fd, "G");
     expect(h, 200, false);
     assert_true(has(h, "\r\n\r\n300000"));
     close(fd);
@@ -735,7 +353,7 @@ lengths_that_lie_or_disagree_are_refused(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        int before = admits;
+        int before = front.admits;
         (void)snprintf(text, sizeof text, "POST /echo HTTP/1.1\r\n" HOST "%s\r\nhello", bad[i]);
         heard *h = ask(text);
         if (status_of(h) / 100 != 4 || !h->closed) {
@@ -744,7 +362,7 @@ lengths_that_lie_or_disagree_are_refused(void **state)
         /* The library itself has 411 for some of them. */
         expect(h, status_of(h) == 411 ? 411 : 400, true);
         assert_int_equal(answers_in(h), 1); /* the body is not taken for a request */
-        assert_int_equal(admits, before);
+        assert_int_equal(front.admits, before);
     }
     expect_alive();
 }
@@ -765,13 +383,12 @@ chunks_that_lie_are_refused(void **state)
         int fd = dial();
         say(fd, text);
         shutdown(fd, SHUT_WR);
-        heard *h = hear(fd, 2500);
+        heard *h = hear(fd, "");
         close(fd);
         if (status_of(h) != 400 && status_of(h) != 408) {
             print_error("accepted: %s\n", bad[i]);
         }
         assert_true(status_of(h) == 400 || status_of(h) == 408);
-        assert_true(h->closed);
         assert_int_equal(answers_in(h), 1);
     }
     expect_alive();
@@ -805,108 +422,14 @@ too_many_or_too_large_headers_are_refused(void **state)
 }
 
 static void
-half_a_head_is_cut_after_its_time(void **state)
-{
-    static const char *const heads[] = {"", "GET", "GET / HTTP/1.1\r\nHost: a\r\nX-Half"};
-
-    (void)state;
-    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
-        int fd = dial();
-        say(fd, heads[i]);
-        heard *h = hear(fd, 5000);
-        assert_true(h->closed);
-        assert_true(h->ms < 4500);
-        assert_int_not_equal(status_of(h), 200);
-        close(fd);
-    }
-}
-
-/* One byte of the head every 100 ms: always alive, never done. */
-static void
-a_slow_head_is_cut_after_its_time(void **state)
-{
-    const char *head = "GET / HTTP/1.1\r\nHost: a\r\nX-Slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-                       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    uint64_t begin = ort_mono_ms();
-
-    (void)state;
-    int fd = dial();
-    for (const char *p = head; *p != '\0'; p++) {
-        struct pollfd readable = {.fd = fd, .events = POLLIN};
-        say_n(fd, p, 1);
-        if (poll(&readable, 1, 100) > 0) {
-            break; /* an answer or the end */
-        }
-    }
-    assert_true(ort_mono_ms() - begin < 4500);
-    heard *h = hear(fd, 1000);
-    assert_true(h->closed);
-    close(fd);
-}
-
-/* The library restarts its clock with each byte; ours does not. */
-static void
-a_slow_body_is_cut_by_its_deadline(void **state)
-{
-    static const char *const framings[] = {"Content-Length: 1000\r\n",
-                                           "Transfer-Encoding: chunked\r\n"};
-
-    (void)state;
-    for (size_t f = 0; f < 2; f++) {
-        int fd = dial();
-        say(fd, "POST /echo HTTP/1.1\r\n" HOST);
-        say(fd, framings[f]);
-        say(fd, f == 0 ? "\r\n" : "\r\n3E8\r\n");
-        uint64_t begin = ort_mono_ms();
-        bool cut = false;
-        for (int i = 0; i < 40 && !cut; i++) {
-            struct pollfd readable = {.fd = fd, .events = POLLIN};
-            say(fd, "x");
-            cut = poll(&readable, 1, 100) > 0;
-        }
-        assert_true(cut);
-        assert_true(ort_mono_ms() - begin < 3500);
-        heard *h = hear(fd, 2000);
-        expect(h, 408, true);
-        assert_string_equal(last_refused, "slow-body");
-        close(fd);
-    }
-    expect_alive();
-}
-
-/* Each piece in time, the whole body not: 64 KiB every 300 ms under a limit of 1.5 s. */
-static void
-a_body_is_cut_by_its_total_time(void **state)
-{
-    static char piece[20000];
-
-    (void)state;
-    memset(piece, 'x', sizeof piece);
-    int fd = dial();
-    say(fd, "POST /count HTTP/1.1\r\n" HOST "Content-Length: 1000000\r\n\r\n");
-    uint64_t begin = ort_mono_ms();
-    bool cut = false;
-    for (int i = 0; i < 40 && !cut; i++) {
-        struct pollfd readable = {.fd = fd, .events = POLLIN};
-        say_n(fd, piece, sizeof piece);
-        cut = poll(&readable, 1, 300) > 0;
-    }
-    assert_true(cut);
-    assert_true(ort_mono_ms() - begin >= 1200 && ort_mono_ms() - begin < 3000);
-    assert_int_not_equal(status_of(hear(fd, 1000)), 200);
-    close(fd);
-}
-
-static void
 a_body_that_stops_is_refused_and_closed(void **state)
 {
     (void)state;
     int fd = dial();
     say(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 1000\r\n\r\nhalf");
     shutdown(fd, SHUT_WR);
-    heard *h = hear(fd, 2500);
+    heard *h = hear(fd, "");
     assert_true(status_of(h) == 400 || status_of(h) == 408);
-    assert_true(h->closed);
     close(fd);
     fd = dial();
     say(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 1000\r\n\r\nhalf");
@@ -922,13 +445,13 @@ a_body_over_the_limit_is_refused_unread(void **state)
     (void)state;
     heard *h = ask("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 200001\r\n\r\n");
     expect(h, 413, true);
-    assert_true(h->ms < 2000 && has(h, "Connection: close\r\n"));
+    assert_true(has(h, "Connection: close\r\n"));
     /* In chunks nobody knows before. */
     memset(piece, 'x', sizeof piece);
     int fd = dial();
     say(fd, "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n493E0\r\n");
     say_n(fd, piece, sizeof piece);
-    h = hear(fd, 2000);
+    h = hear(fd, "G");
     expect(h, 413, true);
     assert_true(has(h, "Connection: close\r\n"));
     close(fd);
@@ -941,7 +464,6 @@ static void
 an_early_refusal_does_not_swallow_the_body(void **state)
 {
     static char piece[1u << 16];
-    uint64_t begin = ort_mono_ms();
     size_t sent = 0;
 
     (void)state;
@@ -955,12 +477,11 @@ an_early_refusal_does_not_swallow_the_body(void **state)
         sent += (size_t)n;
     }
     assert_true(sent < (64u << 20));
-    assert_true(ort_mono_ms() - begin < 5000);
     close(fd);
     /* One that listens while it sends hears it. */
     fd = dial();
     say(fd, "POST /echo HTTP/1.1\r\n" HOST "api-key: bad\r\nContent-Length: 1073741824\r\n\r\nabc");
-    heard *h = hear(fd, 3000);
+    heard *h = hear(fd, "G");
     expect(h, 429, true);
     assert_true(has(h, "Connection: close\r\n"));
     close(fd);
@@ -971,196 +492,35 @@ static void
 an_early_refusal_keeps_the_connection_when_little_is_left(void **state)
 {
     (void)state;
-    heard *h = ask("POST /echo HTTP/1.1\r\n" HOST "api-key: bad\r\nContent-Length: 5\r\n\r\nhello"
-                   "GET /collections/next HTTP/1.1\r\n" HOST "\r\n");
+    heard *h =
+        ask_for("POST /echo HTTP/1.1\r\n" HOST "api-key: bad\r\nContent-Length: 5\r\n\r\nhello"
+                "GET /collections/next HTTP/1.1\r\n" HOST "\r\n",
+                "GG");
     expect(h, 429, false);
     assert_int_equal(answers_in(h), 2);
     assert_true(has(h, "name=next"));
 }
 
-/* A client that does not read its answer must not hold a thread for long. */
-static void
-an_answer_nobody_reads_is_given_up(void **state)
-{
-    ort_http_stats stats;
-
-    (void)state;
-    int fd = dial();
-    int small = 4096;
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    say(fd, "GET /big HTTP/1.1\r\n" HOST "\r\n");
-    uint64_t until = ort_mono_ms() + 6000;
-    usleep(100000);
-    do {
-        usleep(20000);
-        ort_http_server_stats(server, &stats);
-    } while (stats.in_flight > 0 && ort_mono_ms() < until);
-    assert_int_equal(stats.in_flight, 0);
-    assert_int_equal(last_status, 0);
-    close(fd);
-    expect_alive();
-}
-
-/* ---- overload and stop ---- */
-
-static void
-over_the_in_flight_cap_is_503_but_health_answers(void **state)
-{
-    int fds[6];
-
-    (void)state;
-    held = true;
-    for (int i = 0; i < 6; i++) {
-        fds[i] = dial();
-        say(fds[i], "GET /hold HTTP/1.1\r\n" HOST "\r\n");
-    }
-    usleep(150000);
-    heard *h = ask("GET / HTTP/1.1\r\n" HOST "\r\n");
-    expect(h, 503, false);
-    assert_true(has(h, "Retry-After: 1\r\n"));
-    expect(ask("GET /readyz HTTP/1.1\r\n" HOST "\r\n"), 200, false);
-    held = false;
-    for (int i = 0; i < 6; i++) {
-        expect(hear(fds[i], 300), 200, false);
-        close(fds[i]);
-    }
-    expect(ask("GET / HTTP/1.1\r\n" HOST "\r\n"), 200, false);
-}
-
-static void *
-drain(void *arg)
-{
-    ort_err *err = arg;
-    *err = ort_http_server_drain(server, 300, 3000);
-    return NULL;
-}
-
-static void
-drain_lets_requests_end_and_refuses_new_ones(void **state)
-{
-    pthread_t thread;
-    ort_err err = ORT_EINTERNAL;
-
-    (void)state;
-    held = true;
-    int fd = dial();
-    say(fd, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
-    usleep(100000);
-    assert_int_equal(pthread_create(&thread, NULL, drain, &err), 0);
-    usleep(100000);
-    /* In the grace time everything is served, but readyz turns balancers away. */
-    expect(ask("GET /readyz HTTP/1.1\r\n" HOST "\r\n"), 503, true);
-    expect(ask("GET / HTTP/1.1\r\n" HOST "\r\n"), 200, true);
-    usleep(400000);
-    expect(ask("GET / HTTP/1.1\r\n" HOST "\r\n"), 503, true);
-    held = false;
-    heard *h = hear(fd, 1000);
-    expect(h, 200, true);
-    assert_true(has(h, "held"));
-    close(fd);
-    pthread_join(thread, NULL);
-    assert_int_equal(err, ORT_OK);
-}
-
-static void
-drain_gives_up_after_its_time(void **state)
-{
-    (void)state;
-    held = true;
-    int fd = dial();
-    say(fd, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
-    usleep(100000);
-    assert_int_equal(ort_http_server_drain(server, 0, 100), ORT_ETIMEOUT);
-    held = false;
-    close(fd);
-}
-
-/* Idle connections may take 7 of 8 threads, 14 of 16 here: the rest go round. */
-static void
-idle_connections_leave_room_for_new_clients(void **state)
-{
-    int fds[40];
-    int kept = 0;
-
-    (void)state;
-    for (int i = 0; i < 40; i++) {
-        fds[i] = dial();
-        say(fds[i], "GET / HTTP/1.1\r\n" HOST "\r\n");
-        heard *h = hear(fds[i], 2000);
-        expect(h, 200, h->closed);
-        assert_int_equal(h->closed, has(h, "Connection: close\r\n"));
-        kept += !h->closed;
-    }
-    assert_int_equal(kept, 14);
-    for (int i = 0; i < 40; i++) {
-        close(fds[i]);
-    }
-}
-
-/* Five hundred clients that say half a head and fifty that send a body a byte at a time: others are
- * served meanwhile, and when their time is over all are gone. */
-static void
-slow_clients_in_numbers_do_not_stop_others(void **state)
-{
-    enum { HALF = 500, SLOW = 50 };
-    static const ort_http_listener listener = {.address = "127.0.0.1:0"};
-    ort_http_options o = options();
-    int fds[HALF + SLOW];
-    ort_http_stats stats;
-    ort_diag diag = {""};
-
-    (void)state;
-    o.listeners = &listener;
-    o.threads = 700;
-    o.inflight_max = 600;
-    o.head_ms = 3000;
-    o.body_chunk_ms = 3000;
-    o.body_total_ms = 3000;
-    assert_int_equal(ort_http_server_new(&server, &o, &diag), ORT_OK);
-    assert_int_equal(ort_http_server_start(server, &diag), ORT_OK);
-    port = ort_http_server_port(server, 0);
-    for (int i = 0; i < HALF + SLOW; i++) {
-        fds[i] = dial();
-        say(fds[i], i < HALF ? "GET / HTTP/1.1\r\nHo"
-                             : "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 1000\r\n\r\n");
-    }
-    uint64_t begin = ort_mono_ms();
-    for (int round = 0; round < 10; round++) {
-        for (int i = HALF; i < HALF + SLOW; i++) {
-            say(fds[i], "x");
-        }
-        int fd = dial();
-        uint64_t asked = ort_mono_ms();
-        say(fd, "GET / HTTP/1.1\r\n" HOST "\r\n");
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        assert_true(poll(&p, 1, 2000) > 0);
-        assert_true(ort_mono_ms() - asked < 500);
-        close(fd);
-        usleep(50000);
-    }
-    do {
-        usleep(50000);
-        ort_http_server_stats(server, &stats);
-    } while (stats.connections > 0 && ort_mono_ms() - begin < 20000);
-    assert_int_equal(stats.connections, 0);
-    for (int i = 0; i < HALF + SLOW; i++) {
-        close(fds[i]);
-    }
-}
-
 /* ---- set-up ---- */
+
+static void
+nothing(ort_http_req *req, void *user)
+{
+    (void)req;
+    (void)user;
+}
 
 static void
 new_refuses_what_cannot_work(void **state)
 {
     static const ort_http_route doubled[] = {
-        {.method = ORT_HTTP_GET, .pattern = "/a/{x}", .handler = echo},
-        {.method = ORT_HTTP_GET, .pattern = "/a/{y}", .handler = echo},
+        {.method = ORT_HTTP_GET, .pattern = "/a/{x}", .handler = nothing},
+        {.method = ORT_HTTP_GET, .pattern = "/a/{y}", .handler = nothing},
     };
     static const ort_http_route malformed = {
-        .method = ORT_HTTP_GET, .pattern = "a", .handler = echo};
+        .method = ORT_HTTP_GET, .pattern = "a", .handler = nothing};
     ort_http_listener listener = {.address = "0.0.0.0:0"};
-    ort_http_options o = options();
+    ort_http_options o = front_options();
     ort_http_server *s = NULL;
     ort_diag diag = {""};
 
@@ -1177,7 +537,7 @@ new_refuses_what_cannot_work(void **state)
     assert_int_equal(ort_http_server_new(&s, &o, &diag), ORT_EINVAL);
     listener = (ort_http_listener){.address = "127.0.0.1:0", .tls = true};
     assert_int_equal(ort_http_server_new(&s, &o, &diag), ORT_EINVAL);
-    o = options();
+    o = front_options();
     o.routes = doubled;
     o.route_count = 2;
     assert_int_equal(ort_http_server_new(&s, &o, &diag), ORT_EINVAL);
@@ -1192,12 +552,12 @@ a_taken_port_is_named(void **state)
 {
     char address[32];
     ort_http_listener listener = {.address = address};
-    ort_http_options o = options();
+    ort_http_options o = front_options();
     ort_http_server *s = NULL;
     ort_diag diag = {""};
 
     (void)state;
-    (void)snprintf(address, sizeof address, "127.0.0.1:%u", (unsigned)port);
+    (void)snprintf(address, sizeof address, "127.0.0.1:%u", (unsigned)front.port);
     o.listeners = &listener;
     assert_int_equal(ort_http_server_new(&s, &o, &diag), ORT_OK);
     assert_int_equal(ort_http_server_start(s, &diag), ORT_EIO);
@@ -1219,14 +579,14 @@ dispatch_runs_a_request_without_a_connection(void **state)
                           .body_len = 5};
 
     (void)state;
-    assert_int_equal(ort_http_dispatch(server, &m, &answer, NULL), ORT_OK);
+    assert_int_equal(ort_http_dispatch(front.server, &m, &answer, NULL), ORT_OK);
     assert_int_equal(answer.status, 200);
     assert_int_equal(answer.body.len, 5);
     assert_memory_equal(answer.body.data, "hello", 5);
     ort_http_answer_fini(&answer);
     m.headers = bad_key;
     m.header_count = 1;
-    assert_int_equal(ort_http_dispatch(server, &m, &answer, NULL), ORT_OK);
+    assert_int_equal(ort_http_dispatch(front.server, &m, &answer, NULL), ORT_OK);
     assert_int_equal(answer.status, 429);
     assert_non_null(strstr(ort_buf_peek_cstr(&answer.headers), "Retry-After: 3\r\n"));
     ort_http_answer_fini(&answer);
@@ -1234,36 +594,32 @@ dispatch_runs_a_request_without_a_connection(void **state)
     m.target = "/many";
     m.header_count = 0;
     m.body_len = 0;
-    assert_int_equal(ort_http_dispatch(server, &m, &answer, NULL), ORT_OK);
+    assert_int_equal(ort_http_dispatch(front.server, &m, &answer, NULL), ORT_OK);
     assert_int_equal(answer.body.len, 10000);
     ort_http_answer_fini(&answer);
     m.target = "no slash";
-    assert_int_equal(ort_http_dispatch(server, &m, &answer, NULL), ORT_EINVAL);
+    assert_int_equal(ort_http_dispatch(front.server, &m, &answer, NULL), ORT_EINVAL);
 }
 
 static void
 open_connections_are_counted(void **state)
 {
-    ort_http_stats before, with, after;
     int fds[5];
 
     (void)state;
-    usleep(100000);
-    ort_http_server_stats(server, &before);
+    front_wait_connections(
+        0); /* those of the tests before are closed, and counted a little longer */
     for (int i = 0; i < 5; i++) {
         fds[i] = dial();
         say(fds[i], "GET / HTTP/1.1\r\n" HOST "\r\n");
-        expect(hear(fds[i], 1000), 200, false);
+        expect(hear(fds[i], "G"), 200, false);
     }
-    ort_http_server_stats(server, &with);
-    assert_int_equal(with.connections, before.connections + 5);
-    assert_int_equal(with.in_flight, 0);
+    front_wait_connections(5);
+    front_wait_in_flight(0);
     for (int i = 0; i < 5; i++) {
         close(fds[i]);
     }
-    usleep(200000);
-    ort_http_server_stats(server, &after);
-    assert_int_equal(after.connections, before.connections);
+    front_wait_connections(0);
 }
 
 /* Every request is seen by done exactly once, however it ended. */
@@ -1273,25 +629,25 @@ done_sees_every_request_once(void **state)
     ort_http_stats before, after;
 
     (void)state;
-    usleep(50000);
-    ort_http_server_stats(server, &before);
-    int dones_before = dones;
+    front_wait_connections(0); /* nothing of other tests is still to be seen */
+    ort_http_server_stats(front.server, &before);
+    const int dones = front.dones;
+    const int probes = front.probes;
     (void)ask("GET /nowhere HTTP/1.1\r\n" HOST "\r\n");
     (void)ask("GET /collections/%zz HTTP/1.1\r\n" HOST "\r\n");
     (void)ask("POST /echo HTTP/1.1\r\n" HOST "Expect: x\r\n\r\n");
     (void)ask("GET / HTTP/1.1\r\n" HOST "\r\n");
-    usleep(50000);
-    ort_http_server_stats(server, &after);
-    assert_int_equal(dones - dones_before, 4);
-    assert_int_equal(after.requests - before.requests, 4);
+    front_wait_connections(0);
+    ort_http_server_stats(front.server, &after);
+    assert_int_equal(front.dones - dones, 4);
+    assert_int_equal(after.requests - before.requests, 4 + front.probes - probes);
     assert_int_equal(after.in_flight, 0);
 }
 
 int
 main(void)
 {
-#define SERVED(test) cmocka_unit_test_setup_teardown(test, start, stop)
-    const struct CMUnitTest shared[] = {
+    const struct CMUnitTest tests[] = {
         cmocka_unit_test(paths_and_queries_are_decoded_once),
         cmocka_unit_test(literal_segments_win_over_parameters),
         cmocka_unit_test(dot_segments_are_not_resolved),
@@ -1313,29 +669,15 @@ main(void)
         cmocka_unit_test(lengths_that_lie_or_disagree_are_refused),
         cmocka_unit_test(chunks_that_lie_are_refused),
         cmocka_unit_test(too_many_or_too_large_headers_are_refused),
-        cmocka_unit_test(half_a_head_is_cut_after_its_time),
-        cmocka_unit_test(a_slow_head_is_cut_after_its_time),
-        cmocka_unit_test(a_slow_body_is_cut_by_its_deadline),
-        cmocka_unit_test(a_body_is_cut_by_its_total_time),
         cmocka_unit_test(a_body_that_stops_is_refused_and_closed),
         cmocka_unit_test(a_body_over_the_limit_is_refused_unread),
         cmocka_unit_test(an_early_refusal_does_not_swallow_the_body),
         cmocka_unit_test(an_early_refusal_keeps_the_connection_when_little_is_left),
-        cmocka_unit_test(an_answer_nobody_reads_is_given_up),
-        cmocka_unit_test(over_the_in_flight_cap_is_503_but_health_answers),
         cmocka_unit_test(new_refuses_what_cannot_work),
         cmocka_unit_test(a_taken_port_is_named),
         cmocka_unit_test(dispatch_runs_a_request_without_a_connection),
         cmocka_unit_test(open_connections_are_counted),
         cmocka_unit_test(done_sees_every_request_once),
     };
-    const struct CMUnitTest alone[] = {
-        SERVED(drain_lets_requests_end_and_refuses_new_ones),
-        SERVED(drain_gives_up_after_its_time),
-        SERVED(idle_connections_leave_room_for_new_clients),
-        cmocka_unit_test_teardown(slow_clients_in_numbers_do_not_stop_others, stop),
-    };
-    int failed = cmocka_run_group_tests_name("http", shared, start, stop);
-    failed += cmocka_run_group_tests_name("http drain", alone, NULL, NULL);
-    return failed;
+    return cmocka_run_group_tests_name("http", tests, front_up, front_down);
 }
