@@ -35,6 +35,7 @@ add_usage(void *ctx, ort_tenant_id id, const dp_tenant_usage *usage)
         .tenant = id,
         .points = usage->points,
         .storage_bytes = usage->bytes,
+        .disk_bytes = usage->disk_bytes,
         .collections = usage->collections,
         .requests = usage->requests,
         .searches = usage->searches,

@@ -27,6 +27,7 @@ cp_write_usage(cp_call *call, cp_tx *tx, ort_jw *w, ort_tenant_id tenant)
     cp_write_u64(w, "collections", usage.now.collections);
     cp_write_u64(w, "vectors", usage.now.vectors);
     cp_write_u64(w, "storage_bytes", usage.now.storage_bytes);
+    cp_write_u64(w, "disk_bytes", usage.now.disk_bytes);
     cp_write_u64(w, "requests", usage.total[CP_METER_REQUESTS]);
     cp_write_time(w, "updated_at", usage.updated_at_ms);
     ort_jw_object_end(w);

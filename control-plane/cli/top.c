@@ -38,6 +38,7 @@ static const cli_column tenant_columns[] = {
     {"limits.max_vectors", "OF"},
     {"usage.storage_bytes", "BYTES"},
     {"limits.max_storage_bytes", "OF"},
+    {"usage.disk_bytes", "ON DISK"},
     {"usage.requests", "REQUESTS"},
 };
 

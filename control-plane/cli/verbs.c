@@ -127,6 +127,7 @@ static const cli_column tenant_columns[] = {{"name", "TENANT"},
                                             {"regions", "REGIONS"},
                                             {"usage.vectors", "VECTORS"},
                                             {"usage.storage_bytes", "BYTES"},
+                                            {"usage.disk_bytes", "ON DISK"},
                                             {"placement.endpoint", "ENDPOINT"},
                                             {NULL, NULL}};
 static const cli_column key_columns[] = {{"id", "KEY"},

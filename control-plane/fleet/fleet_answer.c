@@ -344,7 +344,8 @@ keep_usage(fleet_node *node, const ort_heartbeat *beat)
         *r = (cp_usage_report){.tenant = u->tenant,
                                .now = {.collections = u->collections,
                                        .vectors = u->points,
-                                       .storage_bytes = u->storage_bytes}};
+                                       .storage_bytes = u->storage_bytes,
+                                       .disk_bytes = u->disk_bytes}};
         r->total[CP_METER_REQUESTS] = u->requests;
         r->total[CP_METER_SEARCHES] = u->searches;
         r->total[CP_METER_WRITES] = u->writes;

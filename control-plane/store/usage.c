@@ -78,15 +78,18 @@ static ort_err
 put_now(cp_tx *tx, ort_node_id node, const cp_usage_report *report, ort_diag *diag)
 {
     cp__query q =
-        cp__q(tx, "INSERT INTO usage_now (tenant, node, collections, vectors, storage_bytes, at_ms)"
-                  " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, node) DO UPDATE SET"
+        cp__q(tx, "INSERT INTO usage_now (tenant, node, collections, vectors, storage_bytes,"
+                  " disk_bytes, at_ms)"
+                  " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, node) DO UPDATE SET"
                   " collections = excluded.collections, vectors = excluded.vectors,"
-                  " storage_bytes = excluded.storage_bytes, at_ms = excluded.at_ms");
+                  " storage_bytes = excluded.storage_bytes, disk_bytes = excluded.disk_bytes,"
+                  " at_ms = excluded.at_ms");
     cp__bind_id(&q, report->tenant.v);
     cp__bind_id(&q, node.v);
     cp__bind_u64(&q, bounded(report->now.collections));
     cp__bind_u64(&q, bounded(report->now.vectors));
     cp__bind_u64(&q, bounded(report->now.storage_bytes));
+    cp__bind_u64(&q, bounded(report->now.disk_bytes));
     cp__bind_i64(&q, tx->now_ms);
     return cp__q_run(&q, diag);
 }
@@ -179,14 +182,15 @@ ort_err
 cp_usage_get(cp_tx *tx, ort_tenant_id tenant, cp_usage *out, ort_diag *diag)
 {
     cp_usage sum = {0};
-    cp__query q = cp__q(tx, "SELECT collections, vectors, storage_bytes, at_ms FROM usage_now"
-                            " WHERE tenant = ?");
+    cp__query q = cp__q(tx, "SELECT collections, vectors, storage_bytes, disk_bytes, at_ms"
+                            " FROM usage_now WHERE tenant = ?");
     cp__bind_id(&q, tenant.v);
     while (cp__step(&q)) {
         sum.now.collections = add(sum.now.collections, cp__col_u64(&q, 0));
         sum.now.vectors = add(sum.now.vectors, cp__col_u64(&q, 1));
         sum.now.storage_bytes = add(sum.now.storage_bytes, cp__col_u64(&q, 2));
-        const int64_t at_ms = cp__col_i64(&q, 3);
+        sum.now.disk_bytes = add(sum.now.disk_bytes, cp__col_u64(&q, 3));
+        const int64_t at_ms = cp__col_i64(&q, 4);
         sum.updated_at_ms = at_ms > sum.updated_at_ms ? at_ms : sum.updated_at_ms;
     }
     ort_err err = cp__q_end(&q, diag);

@@ -444,6 +444,7 @@ put_usage(ort_jw *w, const ort_usage *u)
     put_id(w, "tenant", u->tenant.v);
     put_u64(w, "points", u->points);
     put_u64(w, "storage_bytes", u->storage_bytes);
+    put_u64(w, "disk_bytes", u->disk_bytes);
     put_u64(w, "collections", u->collections);
     put_u64(w, "requests", u->requests);
     put_u64(w, "searches", u->searches);
@@ -459,6 +460,7 @@ read_usage(reader *r, ort_usage *u)
     read_id(r, "tenant", true, &u->tenant.v);
     read_u64(r, "points", true, &u->points);
     read_u64(r, "storage_bytes", true, &u->storage_bytes);
+    read_u64(r, "disk_bytes", false, &u->disk_bytes);
     read_u64(r, "collections", true, &u->collections);
     read_u64(r, "requests", true, &u->requests);
     read_u64(r, "searches", true, &u->searches);

@@ -128,11 +128,13 @@ void ort_hello_reply_fini(ort_hello_reply *m); /* wipes the pepper */
 /* ---- heartbeat: each second, and at once after a table was applied or refused ---- */
 
 /* Counters are cumulative within the incarnation, so a lost or repeated beat loses and doubles
- * nothing; points, storage_bytes and collections are what is there now. */
+ * nothing; points, storage_bytes (logical), disk_bytes (measured; 0 from an older node) and
+ * collections are what is there now. */
 typedef struct {
     ort_tenant_id tenant;
     uint64_t points;
     uint64_t storage_bytes;
+    uint64_t disk_bytes;
     uint64_t collections;
     uint64_t requests;
     uint64_t searches;

@@ -525,6 +525,7 @@ usage_and_last_use_reach_the_store_and_repeats_add_nothing(void **state)
     ort_usage usage[] = {{.tenant = {acme},
                           .points = 7,
                           .storage_bytes = 1000,
+                          .disk_bytes = 3000,
                           .collections = 2,
                           .requests = 50,
                           .searches = 30,
@@ -549,6 +550,7 @@ usage_and_last_use_reach_the_store_and_repeats_add_nothing(void **state)
     json_t *now = json_object_get(json, "usage");
     assert_int_equal(json_integer_value(json_object_get(now, "vectors")), 7);
     assert_int_equal(json_integer_value(json_object_get(now, "storage_bytes")), 1000);
+    assert_int_equal(json_integer_value(json_object_get(now, "disk_bytes")), 3000);
     assert_int_equal(json_integer_value(json_object_get(now, "collections")), 2);
     json_decref(json);
     /* The same totals again, and again after a restart of the control plane. */

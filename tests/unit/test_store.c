@@ -885,7 +885,10 @@ take(fixture *f, uint64_t node, uint64_t incarnation, ort_tenant_id tenant, uint
     const cp_usage_report reports[] = {
         {.tenant = {0x99}, .total = {5}}, /* not there: passed over */
         {.tenant = tenant,
-         .now = {.collections = 2, .vectors = points, .storage_bytes = 10 * points},
+         .now = {.collections = 2,
+                 .vectors = points,
+                 .storage_bytes = 10 * points,
+                 .disk_bytes = 20 * points},
          .total = {[CP_METER_REQUESTS] = requests, [CP_METER_BYTES_OUT] = 100 * requests}},
     };
     OK(cp_store_begin_note(f->store, &tx, &diag));
@@ -934,6 +937,7 @@ usage_is_right_whatever_happens_to_reports(void **state)
     assert_int_equal(usage.total[CP_METER_BYTES_OUT], 4100);
     assert_int_equal(usage.now.vectors, 261);
     assert_int_equal(usage.now.storage_bytes, 2610);
+    assert_int_equal(usage.now.disk_bytes, 5220);
     assert_int_equal(hours.sum[CP_METER_REQUESTS], 41);
     assert_int_equal(hours.max.vectors, 300);
     assert_int_equal(hours.hour_ms % 3600000, 0);
@@ -1082,10 +1086,11 @@ a_newer_or_foreign_database_is_refused(void **state)
     fixture *f = *state;
     cp_store_close(f->store);
     f->store = NULL;
-    outside(f, "INSERT INTO schema_migrations VALUES (5, '0005_from_the_future', zeroblob(32), 1)");
-    REFUSED(try_open(f->path, (cp_store_options){0}), ORT_EVERSION, "0005_from_the_future");
+    outside(f,
+            "INSERT INTO schema_migrations VALUES (99, '0099_from_the_future', zeroblob(32), 1)");
+    REFUSED(try_open(f->path, (cp_store_options){0}), ORT_EVERSION, "0099_from_the_future");
     REFUSED(try_open(f->path, (cp_store_options){.read_only = true}), ORT_EVERSION, "newer");
-    outside(f, "DELETE FROM schema_migrations WHERE number = 5");
+    outside(f, "DELETE FROM schema_migrations WHERE number = 99");
     assert_int_equal(try_open(f->path, (cp_store_options){0}), ORT_OK);
     outside(f, "UPDATE schema_migrations SET hash = zeroblob(32) WHERE number = 2");
     REFUSED(try_open(f->path, (cp_store_options){0}), ORT_EVERSION, "0002_tenants is not the one");
