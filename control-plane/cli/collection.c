@@ -54,25 +54,46 @@ list(cli_client *client, cli_format format)
     return end;
 }
 
-static int
-create(cli_client *client, const cli_args *args, const char *path, cli_format format)
+json_t *
+cli_collection_body(const cli_args *args, uint64_t dim_otherwise)
 {
     ort_diag diag = {""};
     uint64_t dim;
     const char *distance = cli_args_get(args, "--distance");
     const char *datatype = cli_args_get(args, "--datatype");
-    if (cli_args_u64(args, "--dim", 1, ORT_DIM_MAX, 0, &dim, &diag) != ORT_OK) {
+    const char *text = cli_args_get(args, "--text-vector");
+    if (cli_args_u64(args, "--dim", 1, ORT_DIM_MAX, dim_otherwise, &dim, &diag) != ORT_OK) {
         fprintf(stderr, "orthant: %s\n", diag.text);
-        return CLI_USAGE;
+        return NULL;
     }
-    if (dim == 0) {
-        return usage("collection create NAME --dim N [--distance Cosine|Dot|Euclid|Manhattan] "
+    if (dim == 0 && text == NULL) {
+        fputs("orthant: a collection needs --dim N, --text-vector NAME or both\n", stderr);
+        return NULL;
+    }
+    json_t *body = json_object();
+    if (dim > 0) {
+        json_t *vectors = json_pack("{s:I,s:s}", "size", (json_int_t)dim, "distance",
+                                    distance != NULL ? distance : "Cosine");
+        if (datatype != NULL) {
+            json_object_set_new(vectors, "datatype", json_string(datatype));
+        }
+        json_object_set_new(body, "vectors", vectors);
+    }
+    if (text != NULL) {
+        json_object_set_new(body, "sparse_vectors",
+                            json_pack("{s:{s:s}}", text, "modifier", "idf"));
+    }
+    return body;
+}
+
+static int
+create(cli_client *client, const cli_args *args, const char *path, cli_format format)
+{
+    json_t *body = cli_collection_body(args, 0);
+    if (body == NULL) {
+        return usage("collection create NAME [--dim N] [--text-vector NAME] "
+                     "[--distance Cosine|Dot|Euclid|Manhattan] "
                      "[--datatype float32|float16|uint8]");
-    }
-    json_t *body = json_pack("{s:{s:I,s:s}}", "vectors", "size", (json_int_t)dim, "distance",
-                             distance != NULL ? distance : "Cosine");
-    if (datatype != NULL) {
-        json_object_set_new(json_object_get(body, "vectors"), "datatype", json_string(datatype));
     }
     const int end =
         call_and_print(client, (cli_request){.method = "PUT", .path = path, .json = body}, format);
@@ -152,6 +173,42 @@ query_of(const cli_args *args)
     return query;
 }
 
+/* What is asked put into body: --vector or --id, --text, or both, fused by their ranks. False with
+ * a message when they cannot be read. */
+static bool
+set_query(json_t *body, const cli_args *args)
+{
+    const char *text = cli_args_get(args, "--text"), *using = cli_args_get(args, "--using");
+    const char *text_vector = cli_args_get(args, "--text-vector");
+    json_t *vector = query_of(args);
+    if (vector == NULL) {
+        return false;
+    }
+    json_t *words =
+        text == NULL ? NULL
+                     : json_pack("{s:{s:s,s:s},s:s}", "query", "text", text, "model", "qdrant/bm25",
+                                 "using", text_vector != NULL ? text_vector : "text");
+    if (words != NULL && json_is_null(vector)) {
+        json_object_update(body, words);
+        json_decref(words);
+        json_decref(vector);
+        return true;
+    }
+    json_t *near = json_is_null(vector) ? json_object() : json_pack("{s:O}", "query", vector);
+    if (using != NULL) {
+        json_object_set_new(near, "using", json_string(using));
+    }
+    if (words != NULL) {
+        json_object_set_new(body, "prefetch", json_pack("[o,o]", near, words));
+        json_object_set_new(body, "query", json_pack("{s:s}", "fusion", "rrf"));
+    } else {
+        json_object_update(body, near);
+        json_decref(near);
+    }
+    json_decref(vector);
+    return true;
+}
+
 /* A JSON flag of the command line put into body; false with a message when it is no JSON. */
 static bool
 set_json_flag(json_t *body, const char *member, const cli_args *args, const char *flag)
@@ -203,8 +260,8 @@ cli_query_command(const cli_args *args, const cli_context *context)
     cli_format format;
     uint64_t limit, ef;
     if (args->word_count < 2) {
-        return usage("query COLLECTION [--vector JSON|@FILE|-] [--id ID] [--filter JSON] "
-                     "[--limit N] [--ef N] [--exact]");
+        return usage("query COLLECTION [--vector JSON|@FILE|-] [--id ID] [--text WORDS] "
+                     "[--filter JSON] [--limit N] [--ef N] [--exact]");
     }
     if (cli_format_of(args, &format, &diag) != ORT_OK ||
         cli_args_u64(args, "--limit", 1, 65536, 10, &limit, &diag) != ORT_OK ||
@@ -212,18 +269,10 @@ cli_query_command(const cli_args *args, const cli_context *context)
         fprintf(stderr, "orthant: %s\n", diag.text);
         return CLI_USAGE;
     }
-    json_t *query = query_of(args);
-    if (query == NULL) {
-        return CLI_USAGE;
-    }
     json_t *body = json_pack("{s:I,s:b}", "limit", (json_int_t)limit, "with_payload", 1);
-    if (!json_is_null(query)) {
-        json_object_set(body, "query", query);
-    }
-    json_decref(query);
-    const char *using = cli_args_get(args, "--using");
-    if (using != NULL) {
-        json_object_set_new(body, "using", json_string(using));
+    if (!set_query(body, args)) {
+        json_decref(body);
+        return CLI_USAGE;
     }
     json_t *params = json_object();
     if (ef > 0) {

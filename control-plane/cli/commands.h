@@ -7,6 +7,11 @@
 /* region, node, plan, tenant, key, usage, audit, token, placement: words[0] is the noun. */
 int cli_admin_command(const cli_args *args, const cli_context *context);
 
+/* The body that creates a collection as --dim (otherwise `dim_otherwise`), --distance, --datatype
+ * and
+ * --text-vector say; the caller's. NULL, with a message, when they make none. */
+json_t *cli_collection_body(const cli_args *args, uint64_t dim_otherwise);
+
 int cli_collection_command(const cli_args *args, const cli_context *context);
 int cli_query_command(const cli_args *args, const cli_context *context);
 int cli_import_command(const cli_args *args, const cli_context *context);

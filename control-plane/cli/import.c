@@ -231,21 +231,16 @@ run_workers(import *im, uint32_t parallel, bool bar)
 static cli_exit
 create_collection(const import *im, const cli_args *args, const char *path)
 {
-    ort_diag diag = {""};
-    uint64_t dim;
     cli_reply reply;
-    const char *distance = cli_args_get(args, "--distance");
-    if (cli_args_u64(args, "--dim", 1, 65536, cli_source_dim(im->source), &dim, &diag) != ORT_OK ||
-        dim == 0) {
-        fprintf(stderr, "orthant: --create needs --dim N for this file %s\n", diag.text);
+    json_t *body = cli_collection_body(args, cli_source_dim(im->source));
+    if (body == NULL) {
         return CLI_USAGE;
     }
     cli_client *client = cli_client_new(im->context, CLI_DATA);
     if (client == NULL) {
+        json_decref(body);
         return CLI_USAGE;
     }
-    json_t *body = json_pack("{s:{s:I,s:s}}", "vectors", "size", (json_int_t)dim, "distance",
-                             distance != NULL ? distance : "Cosine");
     cli_exit end =
         cli_client_call(client, (cli_request){.method = "PUT", .path = path, .json = body}, &reply);
     if (end == CLI_CONFLICT) {
@@ -310,10 +305,9 @@ cli_import_command(const cli_args *args, const cli_context *context)
     ort_diag diag = {""};
     uint64_t batch, parallel, first_id;
     if (args->word_count < 3) {
-        fputs(
-            "usage: orthant import COLLECTION FILE [--create [--dim N] [--distance D]] [--batch N] "
-            "[--parallel N] [--first-id N] [--restart]\n",
-            stderr);
+        fputs("usage: orthant import COLLECTION FILE [--create [--dim N] [--distance D] "
+              "[--text-vector NAME]] [--batch N] [--parallel N] [--first-id N] [--restart]\n",
+              stderr);
         return CLI_USAGE;
     }
     if (cli_args_u64(args, "--batch", 1, 10000, 200, &batch, &diag) != ORT_OK ||

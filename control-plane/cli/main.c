@@ -35,7 +35,9 @@ static const struct {
     {"collection", cli_collection_command, true,
      "collection list | get NAME | create NAME --dim N [--distance D] | count NAME | delete NAME"},
     {"query", cli_query_command, true,
-     "query COLLECTION [--vector JSON|@FILE|-] [--id ID] [--filter JSON] [--limit N] [--exact]"},
+     "query COLLECTION [--vector JSON|@FILE|-] [--id ID] [--text WORDS] [--filter JSON] [--limit "
+     "N] "
+     "[--exact]"},
     {"import", cli_import_command, true,
      "import COLLECTION FILE (.jsonl .fvecs .bvecs .npy, also .zst) [--create] [--parallel N]"},
     {"export", cli_export_command, true, "export COLLECTION [FILE] [--filter JSON]"},

@@ -49,6 +49,8 @@ const cli_flag cli_flags_data[] = {
     {"--datatype", "NAME", "float32, float16 or uint8"},
     {"--vector", "JSON|@FILE|-", "the query vector"},
     {"--id", "ID", "a point to search around"},
+    {"--text", "WORDS", "words to search by (BM25); with --vector or --id both are fused"},
+    {"--text-vector", "NAME", "the sparse vector that holds text (queries: text)"},
     {"--filter", "JSON", "only points that match"},
     {"--using", "NAME", "the named vector to search"},
     {"--limit", "N", "points wanted (10)"},

@@ -43,9 +43,11 @@ dp_api__collection_create(dp_call *call)
         err = dp_call_body(call, true, &body);
     }
     if (err == ORT_OK) {
+        call->place = DP_PLACE_PATH;
         err = dp_collection_name_check(name, strlen(name), &call->diag);
     }
     if (err == ORT_OK) {
+        call->place = DP_PLACE_BODY;
         err = dp_schema_parse(&schema, body, &call->diag);
     }
     if (err == ORT_OK) {
@@ -106,6 +108,7 @@ dp_api__collection_get(dp_call *call)
     ort_jw_key(w, "length");
     ort_jw_u64(w, info.update_queue);
     ort_jw_object_end(w);
+    dp_schema_write_warnings(schema, w);
     ort_jw_object_end(w);
     dp_schema_unref(schema);
     return ORT_OK;

@@ -99,22 +99,50 @@ dp_api__write_time(ort_jw *w, const ort_http_req *req)
     ort_jw_raw(w, text, (size_t)len);
 }
 
+/* Copies whole characters: a text may be cut where what it quotes was too long. */
+static void
+put_whole(ort_buf *out, const char *text)
+{
+    for (size_t i = 0; text[i] != '\0';) {
+        const unsigned char c = (unsigned char)text[i];
+        const size_t n = c < 0x80   ? 1
+                         : c < 0xc0 ? 0
+                         : c < 0xe0 ? 2
+                         : c < 0xf0 ? 3
+                         : c < 0xf8 ? 4
+                                    : 0;
+        size_t have = n > 0;
+        while (have > 0 && have < n && ((unsigned char)text[i + have] & 0xc0) == 0x80) {
+            have++;
+        }
+        if (n > 0 && have == n) {
+            ort_buf_put(out, text + i, n);
+            i += n;
+        } else {
+            i++;
+        }
+    }
+}
+
 void
 dp_api__reply_error(ort_http_req *req, int status, const char *text)
 {
-    ort_buf out = {0};
+    ort_buf out = {0}, whole = {0};
     ort_jw w = {.buf = &out};
+
+    put_whole(&whole, text);
 
     ort_jw_object(&w);
     ort_jw_key(&w, "status");
     ort_jw_object(&w);
     ort_jw_key(&w, "error");
-    ort_jw_str(&w, text);
+    ort_jw_str_n(&w, whole.data != NULL ? whole.data : "", whole.len);
     ort_jw_object_end(&w);
     ort_jw_key(&w, "time");
     dp_api__write_time(&w, req);
     ort_jw_object_end(&w);
     ort_http_reply_json(req, status, &out);
+    ort_buf_fini(&whole);
     ort_buf_fini(&out);
 }
 

@@ -218,8 +218,7 @@ cut(counting *c)
     }
 }
 
-/* The index has texts as they were written; one uuid may be written in several ways. (A point that
- * holds two of them counts for both: nobody writes that.) */
+/* The index has UUIDs in one spelling, and beside them texts that are none. */
 static ort_err
 take_uuid(counting *c, const dp_payload_value *value, uint64_t count)
 {

@@ -161,12 +161,15 @@ score_of(const evaluation *e, const dp_formula_node *n)
     return ort_json_f64(n->otherwise, &v) == ORT_OK ? v : 0;
 }
 
-static bool
-holds(const evaluation *e, const dp_formula_node *n)
+static ort_err
+condition(const evaluation *e, const dp_formula_node *n, double *out)
 {
     dp_filter_point point = e->point->filter_point;
+    ort_err err = ORT_OK;
     point.texts = n->texts;
-    return dp_filter_match(n->filter, &point);
+    point.err = &err;
+    *out = dp_filter_match(n->filter, &point) ? 1 : 0;
+    return err;
 }
 
 /* --- operators ---------------------------------------------------------------------------------
@@ -313,8 +316,7 @@ evaluate(evaluation *e, uint32_t node, double *out)
     case DP_F_GEO:
         return distance_of(e, n, out);
     case DP_F_CONDITION:
-        *out = holds(e, n) ? 1 : 0;
-        return ORT_OK;
+        return condition(e, n, out);
     case DP_F_MULT:
         return product(e, n, out);
     case DP_F_SUM:

@@ -40,7 +40,8 @@ typedef struct {
 
 /* The score of one point.
  * ORT_EINVAL: "Expected number value for x in the payload and/or in the formula defaults. ..", "The
- * expression 1/0 = inf produced a non-finite number". */
+ * expression 1/0 = inf produced a non-finite number". ORT_ENOMEM: a condition could not be asked.
+ */
 ORT_NODISCARD ort_err dp_formula_score(const dp_formula *formula, const dp_formula_point *point,
                                        float *out, ort_diag *diag);
 #endif /* DP_FORMULA_H */

@@ -156,6 +156,8 @@ collect_node(ort_metrics_out *out, void *user)
          tenants.tenants_failed);
     emit(out, ORT_METRIC_GAUGE, "orthant_collections_open", "Collections that are open.",
          tenants.collections_open);
+    emit(out, ORT_METRIC_COUNTER, "orthant_collections_opened_total",
+         "Collections opened since the start.", tenants.collections_opened);
     emit(out, ORT_METRIC_GAUGE, "orthant_collections_failed",
          "Collections that could not be opened: an operator should look.",
          tenants.collections_failed);

@@ -216,6 +216,10 @@ parse_step(dp_call *call, dp_plan *plan, dp_plan__step *s, ort_json body, uint32
     if (err == ORT_OK) {
         err = dp_api__ask_common(call, &s->ask, body);
     }
+    if (err == ORT_OK) {
+        err = dp_api__ask_check_threshold(
+            call, &s->ask, ort_json_given(ort_json_get(body, "query")), s->kind == DP_STEP_ORDER);
+    }
     return err == ORT_OK ? exclude_inputs(call, plan, s) : err;
 }
 

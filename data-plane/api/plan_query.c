@@ -89,6 +89,12 @@ parse_mmr(dp_call *call, dp_plan__step *s, ort_json mmr)
                         "query.mmr.diversity: must be between 0.0 and 1.0");
     }
     const ort_err err = dp_call_get_u64(call, mmr, "candidates_limit", &s->candidates);
+    if (err == ORT_OK && ort_json_given(ort_json_get(mmr, "candidates_limit")) &&
+        s->candidates > DP_PLAN_POINTS_MAX) {
+        return ort_fail(&call->diag, ORT_EVALIDATE,
+                        "query.mmr.candidates_limit: value %llu invalid, must be %u or smaller",
+                        (unsigned long long)s->candidates, DP_PLAN_POINTS_MAX);
+    }
     return err == ORT_OK && s->candidates == 0 && s->ask.query.limit > 0
                ? ort_fail(&call->diag, ORT_EVALIDATE,
                           "query.mmr.candidates_limit: value 0 invalid, must be 1 or larger")
@@ -145,12 +151,14 @@ check_recommend(dp_call *call, const dp_plan__step *s, bool old_form)
                                    "query.recommend: at least one positive example is needed");
     }
     if (s->positive_count + s->negative_count == 0) {
-        return old_form ? ort_fail(&call->diag, ORT_EBADREQ,
-                                   "At least one positive or negative vector ID required with this "
-                                   "strategy")
-                        : ort_fail(&call->diag, ORT_EVALIDATE,
-                                   "query.recommend: At least one positive or negative vector/id "
-                                   "must be provided");
+        return old_form
+                   ? ort_fail(&call->diag, ORT_EBADREQ,
+                              "At least one positive or negative vector ID required with this "
+                              "strategy")
+                   : ort_fail(
+                         &call->diag, ORT_EVALIDATE,
+                         "query.positives, negatives: At least one positive or negative vector/id "
+                         "must be provided");
     }
     return ORT_OK;
 }

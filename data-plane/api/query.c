@@ -3,6 +3,7 @@
  * A body becomes an array of asks; all of a request's asks go to the collection in one call, so
  * that it can compute exact ones together, and its answers come back in order, straight into the
  * answer's text. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -238,6 +239,19 @@ dp_api__ask_common(dp_call *call, dp_api__ask *ask, ort_json body)
     return err == ORT_OK ? parse_show(call, ask, body) : err;
 }
 
+/* A threshold is for scores that compare vectors or are made of such. */
+ort_err
+dp_api__ask_check_threshold(dp_call *call, const dp_api__ask *ask, bool has_query, bool ordered)
+{
+    if (!ask->query.has_threshold || (has_query && !ordered)) {
+        return ORT_OK;
+    }
+    return ort_fail(&call->diag, ORT_EBADREQ, "%s",
+                    ordered ? "Can't use score_threshold with an order_by query."
+                            : "A query is needed to use the score_threshold. Can't have "
+                              "score_threshold without defining a query.");
+}
+
 /* {query, using, filter, params, score_threshold, limit, offset, with_*} */
 static ort_err
 parse_query(dp_call *call, dp_api__ask *ask, ort_json body)
@@ -250,7 +264,12 @@ parse_query(dp_call *call, dp_api__ask *ask, ort_json body)
     if (err == ORT_OK) {
         err = dp_call_get_u64(call, body, "limit", &ask->query.limit);
     }
-    return err == ORT_OK ? dp_api__ask_common(call, ask, body) : err;
+    if (err == ORT_OK) {
+        err = dp_api__ask_common(call, ask, body);
+    }
+    return err == ORT_OK
+               ? dp_api__ask_check_threshold(call, ask, ask->query.kind != DP_QUERY_NONE, false)
+               : err;
 }
 
 /* The vector of a search: an array, or {name, vector}. */
@@ -469,6 +488,19 @@ check_searches(dp_call *call, ort_json searches)
     return ORT_OK;
 }
 
+/* What breaks a bound is told with its place; the other texts are fixed. */
+static void
+place_in_batch(dp_call *call, ort_err err, size_t i)
+{
+    char text[sizeof call->diag.text];
+
+    if (err == ORT_EVALIDATE) {
+        snprintf(text, sizeof text, "searches[%zu].%.*s", i, (int)sizeof text - 40,
+                 call->diag.text);
+        memcpy(call->diag.text, text, sizeof text);
+    }
+}
+
 /* One step each: all together, so that exact ones are computed together. */
 static ort_err
 run_together(dp_call *call, ort_json searches, bool old_form)
@@ -486,7 +518,7 @@ run_together(dp_call *call, ort_json searches, bool old_form)
                            : parse_query(call, &asks[parsed], it.value);
         }
         if (err != ORT_OK) {
-            ort_diag_prefix(&call->diag, "searches[%zu]: ", parsed);
+            place_in_batch(call, err, parsed);
         }
     }
     if (err == ORT_OK && count > 0) {
@@ -511,7 +543,7 @@ run_one_by_one(dp_call *call, ort_json searches)
             err = run_query(call, it.value);
         }
         if (err != ORT_OK) {
-            ort_diag_prefix(&call->diag, "searches[%zu]: ", i);
+            place_in_batch(call, err, i);
         }
     }
     return err;
@@ -576,7 +608,7 @@ run_old_batch(dp_call *call, parse_fn parse)
             err = run_old(call, it.value, parse);
         }
         if (err != ORT_OK) {
-            ort_diag_prefix(&call->diag, "searches[%zu]: ", i);
+            place_in_batch(call, err, i);
         }
     }
     ort_jw_array_end(&call->w);

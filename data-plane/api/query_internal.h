@@ -25,6 +25,10 @@ ORT_NODISCARD ort_err dp_api__ask_using(dp_call *call, dp_api__ask *ask, const c
  */
 ORT_NODISCARD ort_err dp_api__ask_common(dp_call *call, dp_api__ask *ask, ort_json body);
 
+/* ORT_EBADREQ: a score_threshold where no query gives scores to compare with it. */
+ORT_NODISCARD ort_err dp_api__ask_check_threshold(dp_call *call, const dp_api__ask *ask,
+                                                  bool has_query, bool ordered);
+
 /* A whole body of points/search: {vector, filter, params, limit | top, ...}. */
 ORT_NODISCARD ort_err dp_api__ask_search(dp_call *call, dp_api__ask *ask, ort_json body);
 

@@ -13,7 +13,7 @@ dp_api__root(dp_call *call)
 
     ort_jw_object(&w);
     ort_jw_key(&w, "title");
-    ort_jw_str(&w, "orthant - vector database hub, speaking the qdrant REST API");
+    ort_jw_str(&w, "qdrant - vector search engine"); /* some tools tell the API by it */
     ort_jw_key(&w, "version");
     ort_jw_str(&w, DP_API_QDRANT_VERSION);
     ort_jw_key(&w, "orthant_version");

@@ -7,19 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "api/api_internal.h"
+#include "api/strict_internal.h"
+#include "base/num.h"
 
-typedef struct {
-    dp_call *call;
-    dp_schema *schema;
-    const dp_strict *strict;
-    bool write;
-    uint64_t cost;   /* tokens of a rate */
-    uint64_t points; /* that an upsert brings */
-} strict_check;
-
-static ort_err
-refuse(strict_check *c, const char *error, const char *help)
+ort_err
+dp_strict__refuse(strict_check *c, const char *error, const char *help)
 {
     return ort_fail(&c->call->diag, ORT_EBADREQ, "%s. Help: %s", error, help);
 }
@@ -36,221 +28,69 @@ check_limit(strict_check *c, const char *name, uint64_t value, uint64_t limit)
              (unsigned long long)value, (unsigned long long)limit, name);
     snprintf(help, sizeof help, "Reduce the \"%s\" parameter to or below %llu.", name,
              (unsigned long long)limit);
-    return refuse(c, error, help);
-}
-
-/* --- filters --------------------------------------------------------------------------------- */
-
-/* The types of index that answer a condition, or NULL: it needs none. */
-static const char *
-wanted_types(ort_json condition)
-{
-    static const char *const geo[] = {"geo_bounding_box", "geo_radius", "geo_polygon"};
-    const ort_json match = ort_json_get(condition, "match");
-    const ort_json range = ort_json_get(condition, "range");
-
-    if (ort_json_given(match)) {
-        ort_json v = ort_json_get(match, "value");
-        static const char *const lists[] = {"any", "except"};
-        for (size_t i = 0; i < 2 && !ort_json_given(v); i++) {
-            ort_json_iter it = ort_json_each(ort_json_get(match, lists[i]));
-            v = ort_json_step(&it) ? it.value : v;
-        }
-        switch (ort_json_type_of(v)) {
-        case ORT_JSON_STRING:
-            return "keyword, uuid";
-        case ORT_JSON_NUMBER:
-            return "integer";
-        case ORT_JSON_BOOL:
-            return "bool";
-        default:
-            return ort_json_given(ort_json_get(match, "prefix")) ? "keyword" : "text";
-        }
-    }
-    if (ort_json_given(range)) {
-        for (ort_json_iter it = ort_json_each(range); ort_json_step(&it);) {
-            if (ort_json_type_of(it.value) == ORT_JSON_STRING) {
-                return "datetime";
-            }
-        }
-        return "integer, float";
-    }
-    for (size_t i = 0; i < sizeof geo / sizeof geo[0]; i++) {
-        if (ort_json_given(ort_json_get(condition, geo[i]))) {
-            return "geo";
-        }
-    }
-    return NULL;
-}
-
-static bool
-field_is_indexed(strict_check *c, const char *path, const char *types)
-{
-    const ort_json kind =
-        ort_json_get(ort_json_get(dp_schema_peek_fields(c->schema), path), "data_type");
-    size_t len;
-    const char *name = ort_json_str(kind, &len);
-
-    if (name == NULL) {
-        return false;
-    }
-    for (const char *at = types; at != NULL; at = strchr(at, ',')) {
-        at += strspn(at, ", ");
-        if (strcspn(at, ",") == len && strncmp(at, name, len) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static ort_err
-check_key(strict_check *c, ort_json condition, const char *inside)
-{
-    size_t len;
-    const char *key = ort_json_str(ort_json_get(condition, "key"), &len);
-    const char *types = wanted_types(condition);
-    char path[512], error[700];
-    const bool allowed =
-        c->write ? c->strict->unindexed_filtering_update : c->strict->unindexed_filtering_retrieve;
-
-    if (allowed || key == NULL || types == NULL || len + strlen(inside) >= sizeof path) {
-        return ORT_OK;
-    }
-    snprintf(path, sizeof path, "%s%.*s", inside, (int)len, key);
-    if (field_is_indexed(c, path, types)) {
-        return ORT_OK;
-    }
-    snprintf(error, sizeof error,
-             "Index required but not found for \"%s\" of one of the following types: [%s]", path,
-             types);
-    return refuse(c, error, "Create an index for this key or use a different filter.");
-}
-
-/* Lists of values in a condition: match any, match except, has_id. */
-static ort_err
-check_condition_size(strict_check *c, ort_json condition)
-{
-    const ort_json match = ort_json_get(condition, "match");
-    const ort_json lists[] = {ort_json_get(match, "any"), ort_json_get(match, "except"),
-                              ort_json_get(condition, "has_id")};
-    char error[120];
-
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
-        if (ort_json_count(lists[i]) > c->strict->condition_max_size) {
-            snprintf(error, sizeof error, "Condition size limit reached (%u > %llu)",
-                     ort_json_count(lists[i]), (unsigned long long)c->strict->condition_max_size);
-            return refuse(c, error, "Reduce the number of values in the condition.");
-        }
-    }
-    return ORT_OK;
-}
-
-static ort_err check_filter(strict_check *c, ort_json filter, const char *inside, uint64_t *count);
-
-static ort_err
-check_condition(strict_check *c, ort_json condition, const char *inside, uint64_t *count)
-{
-    const ort_json nested = ort_json_get(condition, "nested");
-    ort_err err;
-
-    if (ort_json_given(nested)) {
-        size_t len;
-        const char *key = ort_json_str(ort_json_get(nested, "key"), &len);
-        char path[512];
-        if (key == NULL || len + strlen(inside) + 4 > sizeof path) {
-            return ORT_OK;
-        }
-        const bool many = len > 2 && memcmp(key + len - 2, "[]", 2) == 0;
-        snprintf(path, sizeof path, "%s%.*s%s.", inside, (int)len, key, many ? "" : "[]");
-        return check_filter(c, ort_json_get(nested, "filter"), path, count);
-    }
-    err = check_filter(c, condition, inside, count); /* a filter as a condition */
-    if (err == ORT_OK && !ort_json_given(ort_json_get(condition, "must")) &&
-        !ort_json_given(ort_json_get(condition, "should")) &&
-        !ort_json_given(ort_json_get(condition, "must_not")) &&
-        !ort_json_given(ort_json_get(condition, "min_should"))) {
-        ++*count;
-        err = check_condition_size(c, condition);
-        err = err == ORT_OK ? check_key(c, condition, inside) : err;
-    }
-    return err;
-}
-
-static ort_err
-check_conditions(strict_check *c, ort_json list, const char *inside, uint64_t *count)
-{
-    ort_err err = ORT_OK;
-
-    if (ort_json_type_of(list) == ORT_JSON_OBJECT) {
-        return check_condition(c, list, inside, count);
-    }
-    for (ort_json_iter it = ort_json_each(list); err == ORT_OK && ort_json_step(&it);) {
-        err = check_condition(c, it.value, inside, count);
-    }
-    return err;
-}
-
-static ort_err
-check_filter(strict_check *c, ort_json filter, const char *inside, uint64_t *count)
-{
-    static const char *const clauses[] = {"must", "should", "must_not"};
-    ort_err err = ORT_OK;
-
-    for (size_t i = 0; err == ORT_OK && i < sizeof clauses / sizeof clauses[0]; i++) {
-        err = check_conditions(c, ort_json_get(filter, clauses[i]), inside, count);
-    }
-    if (err == ORT_OK) {
-        const ort_json min_should = ort_json_get(filter, "min_should");
-        err = check_conditions(c, ort_json_get(min_should, "conditions"), inside, count);
-    }
-    return err;
-}
-
-static ort_err
-check_whole_filter(strict_check *c, ort_json filter)
-{
-    uint64_t count = 0;
-    char error[120];
-    ort_err err = check_filter(c, filter, "", &count);
-
-    c->cost += count;
-    if (err == ORT_OK && count > c->strict->filter_max_conditions) {
-        snprintf(error, sizeof error, "Filter condition limit reached (%llu > %llu)",
-                 (unsigned long long)count, (unsigned long long)c->strict->filter_max_conditions);
-        err = refuse(c, error, "Reduce the amount of conditions of your filter.");
-    }
-    return err;
+    return dp_strict__refuse(c, error, help);
 }
 
 /* --- reads ----------------------------------------------------------------------------------- */
+
+/* A float as Rust prints it: the shortest, no point where there is no fraction. */
+static const char *
+shown(float v, char out[ORT_NUM_TEXT_BYTES])
+{
+    const size_t len = ort_num_put_f32(out, v);
+    if (len > 2 && strcmp(out + len - 2, ".0") == 0) {
+        out[len - 2] = '\0';
+    }
+    return out;
+}
+
+static ort_err
+check_oversampling(strict_check *c, double asked)
+{
+    const double most = c->strict->search_max_oversampling;
+    char a[ORT_NUM_TEXT_BYTES], b[ORT_NUM_TEXT_BYTES], error[120], help[120];
+
+    if (!(asked > most)) {
+        return ORT_OK;
+    }
+    snprintf(error, sizeof error, "Limit exceeded %s > %s for \"oversampling\"",
+             shown((float)asked, a), shown((float)most, b));
+    snprintf(help, sizeof help, "Reduce the \"oversampling\" parameter to or below %s.", b);
+    return dp_strict__refuse(c, error, help);
+}
+
+/* `exact` of a body or of its params; `absent` is what it is when it is not there. */
+static ort_err
+check_exact(strict_check *c, ort_json holder, bool absent)
+{
+    bool exact = absent;
+
+    return !c->strict->search_allow_exact &&
+                   (ort_json_bool(ort_json_get(holder, "exact"), &exact) == ORT_OK || absent) &&
+                   exact
+               ? dp_strict__refuse(c, "Exact search disabled!", "Set exact=false.")
+               : ORT_OK;
+}
 
 static ort_err
 check_params(strict_check *c, ort_json params)
 {
     const dp_strict *s = c->strict;
+    const ort_json given = ort_json_get(ort_json_get(params, "quantization"), "oversampling");
     uint64_t ef = 0;
-    bool exact = false;
     double oversampling = 0;
     ort_err err = ORT_OK;
 
-    if (ort_json_u64(ort_json_get(params, "hnsw_ef"), &ef) == ORT_OK) {
+    if (ort_json_f64(given, &oversampling) == ORT_OK) {
+        err = check_oversampling(c, oversampling);
+    }
+    if (err == ORT_OK && ort_json_u64(ort_json_get(params, "hnsw_ef"), &ef) == ORT_OK) {
         err = check_limit(c, "hnsw_ef", ef, s->search_max_hnsw_ef);
     }
-    if (err == ORT_OK && ort_json_bool(ort_json_get(params, "exact"), &exact) == ORT_OK && exact &&
-        !s->search_allow_exact) {
-        err = refuse(c, "Exact search disabled!", "Set exact=false.");
+    if (err == ORT_OK) { /* the points among which words are rare are looked for like others */
+        err = dp_strict__check_filter(c, ort_json_get(ort_json_get(params, "idf"), "corpus"));
     }
-    const ort_json given = ort_json_get(ort_json_get(params, "quantization"), "oversampling");
-    if (err == ORT_OK && ort_json_f64(given, &oversampling) == ORT_OK &&
-        oversampling > s->search_max_oversampling) {
-        char error[120], help[120];
-        snprintf(error, sizeof error, "Limit exceeded %g > %g for \"oversampling\"", oversampling,
-                 s->search_max_oversampling);
-        snprintf(help, sizeof help, "Reduce the \"oversampling\" parameter to or below %g.",
-                 s->search_max_oversampling);
-        err = refuse(c, error, help);
-    }
-    return err;
+    return err == ORT_OK ? check_exact(c, params, false) : err;
 }
 
 /* How many vectors or ids a query brings as examples. */
@@ -267,31 +107,163 @@ examples_in(ort_json v)
     return n;
 }
 
-/* One search, with all that it fetches before. */
-static ort_err
-check_read(strict_check *c, ort_json body)
+/* Whether the query compares vectors, and so may have to look at all of them. */
+static bool
+compares_vectors(ort_json query)
 {
-    const ort_json prefetch = ort_json_get(body, "prefetch"), query = ort_json_get(body, "query");
-    uint64_t limit;
+    static const char *const others[] = {"fusion", "rrf", "order_by", "formula", "sample"};
+
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (ort_json_given(ort_json_get(query, others[i]))) {
+            return false;
+        }
+    }
+    return ort_json_given(query);
+}
+
+/* Without links among all points a search looks at every one of them, unless it stays within what a
+ * tenant's own links connect. */
+static ort_err
+check_full_scan(strict_check *c, ort_json body)
+{
+    const ort_json using = ort_json_get(body, "using");
+    uint32_t m, payload_m;
+    size_t len = 0;
+    char label[ORT_VECTOR_NAME_BYTES_MAX + 16] = "", error[ORT_VECTOR_NAME_BYTES_MAX + 200];
+    const char *name = ort_json_str(using, &len);
+    const int i = dp_schema_find_vector(c->schema, name != NULL ? name : "", len);
+
+    if (c->strict->search_allow_exact || !compares_vectors(ort_json_get(body, "query")) || i < 0 ||
+        dp_schema_peek_vector(c->schema, (uint32_t)i)->sparse) {
+        return ORT_OK;
+    }
+    dp_schema_get_links(c->schema, (uint32_t)i, &m, &payload_m);
+    if (len > 0) {
+        snprintf(label, sizeof label, " on '%.*s'", (int)len, name);
+    }
+    if (m > 0) {
+        return ORT_OK;
+    }
+    if (!dp_strict__names_tenant(c, ort_json_get(body, "filter"))) {
+        snprintf(error, sizeof error,
+                 "Request is forbidden%s because global vector indexing is disabled (hnsw_config.m "
+                 "= 0)",
+                 label);
+        return dp_strict__refuse(c, error,
+                                 "Use tenant-specific filter, enable global vector indexing or "
+                                 "enable strict mode `search_allow_exact` option");
+    }
+    if (payload_m > 0) {
+        return ORT_OK;
+    }
+    snprintf(error, sizeof error,
+             "Request is forbidden%s because vector indexing is disabled (hnsw_config.m = 0 and "
+             "hnsw_config.payload_m = 0)",
+             label);
+    return dp_strict__refuse(c, error,
+                             "Enable vector indexing, use a prefetch query with indexed vectors or "
+                             "enable strict mode `search_allow_exact` option");
+}
+
+static uint64_t
+number_or(ort_json v, uint64_t otherwise)
+{
+    uint64_t n;
+    return ort_json_u64(v, &n) == ORT_OK ? n : otherwise;
+}
+
+static uint64_t
+product(uint64_t a, uint64_t b)
+{
+    uint64_t out;
+    return __builtin_mul_overflow(a, b, &out) ? UINT64_MAX : out;
+}
+
+/* How many points a request may give back: what it says, or what holds when it says nothing.
+ * false: this call has no such bound. */
+static bool
+asked_for(const dp_route *route, ort_json body, uint64_t *out)
+{
+    uint64_t limit = 10;
+    const bool said = ort_json_u64(ort_json_get(body, "limit"), &limit) == ORT_OK ||
+                      ort_json_u64(ort_json_get(body, "top"), &limit) == ORT_OK;
+
+    if (route->fn == dp_api__matrix_pairs || route->fn == dp_api__matrix_offsets) {
+        *out = product(said ? limit : 3, number_or(ort_json_get(body, "sample"), 10));
+        return true;
+    }
+    if (route->fn == dp_api__query_groups) {
+        *out = product(limit, number_or(ort_json_get(body, "group_size"), 3));
+        return true;
+    }
+    *out = limit;
+    return said || route->fn == dp_api__points_scroll || route->fn == dp_api__query ||
+           route->fn == dp_api__query_batch;
+}
+
+/* What every request has in which points are looked for, in Qdrant's order. */
+static ort_err
+check_common(strict_check *c, ort_json body, uint64_t limit, bool limited)
+{
+    const ort_json query = ort_json_get(body, "query");
     ort_err err = ORT_OK;
 
     c->cost += examples_in(body) + examples_in(ort_json_get(query, "recommend")) +
                examples_in(ort_json_get(query, "discover"));
-    if (ort_json_u64(ort_json_get(body, "limit"), &limit) == ORT_OK ||
-        ort_json_u64(ort_json_get(body, "top"), &limit) == ORT_OK) {
+    if (ort_json_given(ort_json_get(query, "formula"))) {
+        err = dp_strict__check_formula(c, ort_json_get(query, "formula"));
+    }
+    if (err == ORT_OK && limited) {
         err = check_limit(c, "limit", limit, c->strict->max_query_limit);
     }
     if (err == ORT_OK) {
-        err = check_params(c, ort_json_get(body, "params"));
+        err = dp_strict__check_filter(c, ort_json_get(body, "filter"));
     }
-    if (err == ORT_OK) {
-        err = check_whole_filter(c, ort_json_get(body, "filter"));
-    }
-    if (err == ORT_OK && ort_json_type_of(prefetch) == ORT_JSON_OBJECT) {
-        return check_read(c, prefetch);
+    return err == ORT_OK ? check_params(c, ort_json_get(body, "params")) : err;
+}
+
+static ort_err
+check_prefetch(strict_check *c, ort_json body)
+{
+    const ort_json prefetch = ort_json_get(body, "prefetch");
+    const uint64_t limit = number_or(ort_json_get(body, "limit"), 10);
+    ort_err err = ORT_OK;
+
+    if (ort_json_type_of(prefetch) == ORT_JSON_OBJECT) {
+        err = check_prefetch(c, prefetch);
     }
     for (ort_json_iter it = ort_json_each(prefetch); err == ORT_OK && ort_json_step(&it);) {
-        err = check_read(c, it.value);
+        err = ort_json_type_of(prefetch) == ORT_JSON_ARRAY ? check_prefetch(c, it.value) : err;
+    }
+    err = err == ORT_OK ? check_full_scan(c, body) : err;
+    return err == ORT_OK ? check_common(c, body, limit, true) : err;
+}
+
+/* One search, with all that it fetches before. */
+static ort_err
+check_read(strict_check *c, ort_json body)
+{
+    const ort_json prefetch = ort_json_get(body, "prefetch");
+    const dp_route *route = c->call->route;
+    const bool one = ort_json_type_of(prefetch) == ORT_JSON_OBJECT;
+    uint64_t limit;
+    ort_err err = one ? check_prefetch(c, prefetch) : ORT_OK;
+
+    for (ort_json_iter it = ort_json_each(prefetch); !one && err == ORT_OK && ort_json_step(&it);) {
+        err = check_prefetch(c, it.value);
+    }
+    if (err == ORT_OK && !one && ort_json_count(prefetch) == 0) {
+        err = check_full_scan(c, body);
+    }
+    if (err == ORT_OK && route->fn == dp_api__query_groups) {
+        err = dp_strict__check_group_by(c, body);
+    }
+    const bool limited = asked_for(route, body, &limit);
+    if (err == ORT_OK) {
+        err = check_common(c, body, limit, limited);
+    }
+    if (err == ORT_OK && (route->fn == dp_api__points_count || route->fn == dp_api__facet)) {
+        err = check_exact(c, body, route->fn == dp_api__points_count);
     }
     return err;
 }
@@ -340,7 +312,7 @@ check_vector(strict_check *c, const char *name, size_t len, ort_json v)
     snprintf(error, sizeof error, "%s '%.*s' has a limit of %llu %s",
              multi ? "Multivector" : "Sparse vector", len > 40 ? 40 : (int)len, name,
              (unsigned long long)most, multi ? "vectors" : "indices");
-    return refuse(c, error, "Reduce the size of the vector.");
+    return dp_strict__refuse(c, error, "Reduce the size of the vector.");
 }
 
 static ort_err
@@ -382,18 +354,20 @@ check_columns(strict_check *c, ort_json vectors)
     return err;
 }
 
-/* {points: [..]}, {batch: {..}} or {filter}: an upsert brings whole points, the others name some.
- */
+typedef enum { BRINGS_NOTHING, BRINGS_POINTS, BRINGS_VECTORS } what_it_brings;
+
+/* {points: [..]}, {batch: {..}} or {filter}: an upsert brings whole points, an update vectors; the
+ * others name points. */
 static ort_err
-check_write(strict_check *c, ort_json body, bool upsert)
+check_write(strict_check *c, ort_json body, what_it_brings what)
 {
     const ort_json points = ort_json_get(body, "points"), batch = ort_json_get(body, "batch");
     const ort_json vectors = ort_json_get(batch, "vectors");
     uint64_t brought = ort_json_count(ort_json_get(batch, "ids"));
-    ort_err err = check_whole_filter(c, ort_json_get(body, "filter"));
+    ort_err err = dp_strict__check_filter(c, ort_json_get(body, "filter"));
 
     if (err == ORT_OK) {
-        err = check_whole_filter(c, ort_json_get(body, "update_filter"));
+        err = dp_strict__check_filter(c, ort_json_get(body, "update_filter"));
     }
     for (ort_json_iter it = ort_json_each(points); err == ORT_OK && ort_json_step(&it);) {
         if (ort_json_type_of(it.value) == ORT_JSON_OBJECT) {
@@ -409,9 +383,10 @@ check_write(strict_check *c, ort_json body, bool upsert)
         err = check_columns(c, ort_json_given(vectors) ? vectors : ort_json_get(batch, "vector"));
     }
     c->cost += brought;
-    c->points += upsert ? brought : 0;
-    return err == ORT_OK && upsert
-               ? check_limit(c, "upsert limit", brought, c->strict->upsert_max_batchsize)
+    c->points += what == BRINGS_POINTS ? brought : 0;
+    return err == ORT_OK && what != BRINGS_NOTHING
+               ? check_limit(c, what == BRINGS_POINTS ? "upsert limit" : "update limit", brought,
+                             c->strict->upsert_max_batchsize)
                : err;
 }
 
@@ -422,11 +397,17 @@ check_writes(strict_check *c, ort_json body)
     ort_err err = ORT_OK;
 
     if (ort_json_type_of(operations) != ORT_JSON_ARRAY) {
-        return check_write(c, body, c->call->route->fn == dp_api__points_upsert);
+        return check_write(c, body,
+                           c->call->route->fn == dp_api__points_upsert    ? BRINGS_POINTS
+                           : c->call->route->fn == dp_api__vectors_update ? BRINGS_VECTORS
+                                                                          : BRINGS_NOTHING);
     }
     for (ort_json_iter at = ort_json_each(operations); err == ORT_OK && ort_json_step(&at);) {
         for (ort_json_iter it = ort_json_each(at.value); err == ORT_OK && ort_json_step(&it);) {
-            err = check_write(c, it.value, ort_json_str_is(it.key, "upsert"));
+            err = check_write(c, it.value,
+                              ort_json_str_is(it.key, "upsert")           ? BRINGS_POINTS
+                              : ort_json_str_is(it.key, "update_vectors") ? BRINGS_VECTORS
+                                                                          : BRINGS_NOTHING);
         }
     }
     return err;
@@ -440,10 +421,11 @@ check_size(strict_check *c, const char *what, uint64_t bytes, uint64_t limit)
     if (bytes < limit) {
         return ORT_OK;
     }
-    snprintf(error, sizeof error, "Max %s storage size limit of %lluMB reached!", what,
-             (unsigned long long)(limit >> 20));
-    return refuse(c, error,
-                  "Delete some points to free up resources or increase the limit in strict mode.");
+    char mb[ORT_NUM_TEXT_BYTES];
+    snprintf(error, sizeof error, "Max %s storage size limit of %sMB reached!", what,
+             shown((float)limit / (1024.0F * 1024.0F), mb));
+    return dp_strict__refuse(
+        c, error, "Delete some points to free up resources or increase the limit in strict mode.");
 }
 
 /* Whether an upsert may add to what is there. Against what is there now: two at once may both pass,
@@ -462,7 +444,8 @@ check_room(strict_check *c)
     if (info.points >= s->max_points_count || c->points > s->max_points_count - info.points) {
         snprintf(error, sizeof error, "Max points count limit of %llu reached",
                  (unsigned long long)s->max_points_count);
-        return refuse(c, error, "Delete some points or increase the limit in strict mode.");
+        return dp_strict__refuse(c, error,
+                                 "Delete some points or increase the limit in strict mode.");
     }
     const uint64_t rest = info.bytes - info.vector_bytes;
     const uint64_t payload = rest > 17 * info.points ? rest - 17 * info.points : 0;

@@ -108,7 +108,9 @@ write_text_options(ort_jw *w, ort_json options, const char *language, size_t len
             ort_jw_value(w, v);
         }
     }
-    if (!none && !ort_json_given(ort_json_get(options, "stemmer"))) {
+    /* A language without a stemmer has its stopwords alone; one that has neither is refused. */
+    if (!none && !ort_json_given(ort_json_get(options, "stemmer")) &&
+        (dp_has_stemmer(language, len) || dp_stop_language(language, len) == 0)) {
         ort_jw_key(w, "stemmer");
         ort_jw_str_n(w, language, len);
     }

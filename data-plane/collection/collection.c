@@ -55,20 +55,32 @@ dp_collection_open(dp_collection **out, int data_dir, int index_dir,
     return ORT_OK;
 }
 
-void
-dp_collection_close(dp_collection *c)
+static void
+close_shards(dp_collection *c, bool keep)
 {
     if (c == NULL) {
         return;
     }
     for (size_t i = 0; i < SHARDS; i++) {
-        dp_shard__close(c->shards[i]);
+        dp_shard__close(c->shards[i], keep);
     }
     dp_quota_free(c->quota);
     pthread_mutex_destroy(&c->first);
     dp_strict_bucket_fini(&c->rates[0]);
     dp_strict_bucket_fini(&c->rates[1]);
     free(c);
+}
+
+void
+dp_collection_close(dp_collection *c)
+{
+    close_shards(c, true);
+}
+
+void
+dp_collection_discard(dp_collection *c)
+{
+    close_shards(c, false);
 }
 
 dp_shard *
@@ -92,7 +104,6 @@ dp_collection_set_schema(dp_collection *c, dp_schema *schema)
 {
     for (size_t i = 0; i < SHARDS; i++) {
         dp_shard *s = c->shards[i];
-        pthread_mutex_lock(&s->maintaining); /* graphs read their settings from it */
         pthread_rwlock_wrlock(&s->view);
         dp_schema *old = s->schema;
         s->schema = dp_schema_ref(schema);
@@ -101,13 +112,9 @@ dp_collection_set_schema(dp_collection *c, dp_schema *schema)
             dp_allowed__forget(s->allowed); /* text conditions may mean something else now */
         }
         pthread_rwlock_unlock(&s->view);
-        for (uint32_t column = 0; column < s->derived_count; column++) {
-            dp_shard__ask_codes(s, column);
-        }
-        dp_points_set_packing(s->points,
-                              dp_shard__packing(schema)); /* no checkpoint is under way */
-        pthread_mutex_unlock(&s->maintaining);
         dp_schema_unref(old);
+        /* The rest is upkeep's: a checkpoint or a training of codes may be under way, for long. */
+        atomic_store(&s->schema_changed, true);
         dp_shard__schedule(s);
     }
 }
@@ -254,13 +261,14 @@ ort_err
 dp_collection_spend(dp_collection *c, bool write, uint64_t per_minute, uint64_t cost,
                     uint64_t *retry_s, ort_diag *diag)
 {
-    if (dp_strict_bucket_take(&c->rates[write], per_minute, cost, ort_mono_ns(), retry_s)) {
+    double left = 0;
+    if (dp_strict_bucket_take(&c->rates[write], per_minute, cost, ort_mono_ns(), &left, retry_s)) {
         return ORT_OK;
     }
     return ort_fail(diag, ORT_ERATE,
-                    "%s rate limit exceeded: Operation requires %llu tokens but not as many are "
-                    "left. Retry after %llus",
-                    write ? "Write" : "Read", (unsigned long long)cost,
+                    "%s rate limit exceeded: Operation requires %llu tokens but only %.1f were "
+                    "available. Retry after %llus",
+                    write ? "Write" : "Read", (unsigned long long)cost, left,
                     (unsigned long long)*retry_s);
 }
 

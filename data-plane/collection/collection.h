@@ -65,6 +65,9 @@ ORT_NODISCARD ort_err dp_collection_open(dp_collection **out, int data_dir, int 
  * NULL is fine. No other call may be under way. */
 void dp_collection_close(dp_collection *c);
 
+/* The same for one whose files are about to be removed: nothing is folded or saved. */
+void dp_collection_discard(dp_collection *c);
+
 /* A reference to the schema of now. */
 dp_schema *dp_collection_schema(dp_collection *c);
 

@@ -1,5 +1,6 @@
 /* Reading operations from requests: checked and written as records in one pass. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,17 @@ static ort_err
 no_memory(builder *b)
 {
     return ort_fail(b->diag, ORT_ENOMEM, "out of memory");
+}
+
+/* What breaks a bound is told with its place: "points[3].vector: .."; the other texts are fixed. */
+static void
+place_in_list(builder *b, ort_err err, const char *list, uint32_t i)
+{
+    if (err == ORT_EVALIDATE && b->diag != NULL) {
+        char text[sizeof b->diag->text];
+        snprintf(text, sizeof text, "%s[%u].%.*s", list, i, (int)sizeof text - 40, b->diag->text);
+        memcpy(b->diag->text, text, sizeof text);
+    }
 }
 
 /* A text with its length before it, which is known only afterwards. */
@@ -346,9 +358,7 @@ put_point_list(builder *b, ort_json points, bool with_payload)
                            "vector: must specify vectors to update for point");
         }
         err = err == ORT_OK ? put_vectors(b, vector) : err;
-        if (err == ORT_EVALIDATE) {
-            ort_diag_prefix(b->diag, "points[%u]", i);
-        }
+        place_in_list(b, err, "points", i);
     }
     b->op->point_count = count;
     return err;
@@ -391,8 +401,8 @@ check_lengths(builder *b, ort_json batch, uint32_t count)
     for (ort_json_iter it = ort_json_each(vectors); ort_json_step(&it);) {
         if (ort_json_type_of(it.value) != ORT_JSON_ARRAY || ort_json_count(it.value) != count) {
             return ort_fail(b->diag, ORT_EVALIDATE,
-                            "batch: number of ids and named vectors must be equal (%u != %u)",
-                            count, ort_json_count(it.value));
+                            "batch: number of ids and vectors must be equal (%u != %u)", count,
+                            ort_json_count(it.value));
         }
     }
     return ORT_OK;
@@ -431,9 +441,7 @@ put_batch_rows(builder *b, columns *c, uint32_t count)
         if (err == ORT_OK) {
             err = named ? put_named_row(b, c) : put_vectors(b, c->unnamed.value);
         }
-        if (err == ORT_EVALIDATE) {
-            ort_diag_prefix(b->diag, "batch[%u]", i);
-        }
+        place_in_list(b, err, "batch", i);
     }
     return err;
 }

@@ -61,7 +61,17 @@ drop_all(dp_payload_set *set)
         dp_payload_index_free(set->indexes[i]);
     }
     set->count = 0;
+    set->change_count++;
     drop_counts(set);
+}
+
+static void
+free_gone(dp_payload_index **gone, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        dp_payload_index_free(gone[i]);
+    }
+    free(gone);
 }
 
 void
@@ -72,6 +82,7 @@ dp_payload__free(dp_payload_set *set)
     }
     drop_all(set);
     stop_making(set);
+    free_gone(set->gone, set->gone_count);
     free(set->indexes);
     dp_fields_unref(set->fields);
     free(set);
@@ -96,35 +107,58 @@ is_declared(const dp_fields *fields, const dp_declared_field *field)
     return false;
 }
 
+/* Maintenance may be reading it: it is freed there. Without memory to remember it by, it is leaked
+ * rather than freed under a reader. */
+static void
+put_away(dp_payload_set *set, dp_payload_index *index)
+{
+    dp_payload_index **grown = realloc(set->gone, (set->gone_count + 1) * sizeof(*grown));
+    if (grown != NULL) {
+        set->gone = grown;
+        grown[set->gone_count++] = index;
+    }
+}
+
 void
 dp_payload__declare(dp_shard *s, dp_fields *fields)
 {
     dp_payload_set *set = s->payload;
     size_t n = 0;
     for (size_t i = 0; i < set->count; i++) {
-        const dp_declared_field *field = dp_payload_index_field(set->indexes[i]);
-        if (is_declared(fields, field)) {
+        if (is_declared(fields, dp_payload_index_field(set->indexes[i]))) {
             set->indexes[n++] = set->indexes[i];
-            continue;
+        } else {
+            put_away(set, set->indexes[i]);
         }
-        if (s->index_dir >= 0) {
-            char name[DP_PAYLOAD_INDEX_NAME_BYTES];
-            dp_payload_index_file_name(field, name);
-            if (ort_tree_remove(s->index_dir, name, NULL) != ORT_OK) {
-                ORT_LOG_WARN(&log_, "payload-index.left", "collection=%016" PRIx64 " file=%s",
-                             s->collection.v,
-                             name); /* refused when it is read: declared otherwise */
-            }
-        }
-        dp_payload_index_free(set->indexes[i]);
     }
     set->count = n;
+    set->change_count++;
     drop_counts(set);
-    stop_making(set);
     dp_fields_unref(set->fields);
     set->fields = dp_fields_ref(fields);
     atomic_store(&set->asked, true); /* who declares an index is about to use it */
     atomic_store(&set->retry_ns, 0);
+}
+
+void
+dp_payload__bury(dp_shard *s)
+{
+    dp_payload_set *set = s->payload;
+    pthread_rwlock_wrlock(&s->view);
+    dp_payload_index **gone = set->gone;
+    const size_t count = set->gone_count;
+    set->gone = NULL;
+    set->gone_count = 0;
+    pthread_rwlock_unlock(&s->view);
+    for (size_t i = 0; s->index_dir >= 0 && i < count; i++) {
+        char name[DP_PAYLOAD_INDEX_NAME_BYTES];
+        dp_payload_index_file_name(dp_payload_index_field(gone[i]), name);
+        if (ort_tree_remove(s->index_dir, name, NULL) != ORT_OK) {
+            ORT_LOG_WARN(&log_, "payload-index.left", "collection=%016" PRIx64 " file=%s",
+                         s->collection.v, name); /* refused when it is read: declared otherwise */
+        }
+    }
+    free_gone(gone, count);
 }
 
 void
@@ -281,7 +315,8 @@ begin_making(dp_shard *s)
     pthread_rwlock_rdlock(&s->view);
     dp_fields *fields = dp_fields_ref(set->fields);
     const size_t count = missing(set);
-    pthread_rwlock_unlock(&s->view); /* only who holds maintaining changes the answer */
+    pthread_rwlock_unlock(
+        &s->view); /* more only when it is declared otherwise: that is seen later */
     set->making_for = fields;
     set->making = calloc(count + 1, sizeof *set->making);
     set->making_next = UINT32_MAX;
@@ -389,8 +424,14 @@ make(dp_shard *s)
 {
     dp_payload_set *set = s->payload;
     dp_reader reader;
-    ort_err err = set->making == NULL ? begin_making(s) : ORT_OK;
     bool fresh = false, whole = false;
+    pthread_rwlock_rdlock(&s->view);
+    bool stale = set->making != NULL && set->making_for != set->fields;
+    pthread_rwlock_unlock(&s->view);
+    if (stale) {
+        stop_making(set);
+    }
+    ort_err err = set->making == NULL ? begin_making(s) : ORT_OK;
     dp_reader_init(&reader, s->points);
     if (err == ORT_OK) {
         const uint32_t end = atomic_load_explicit(&s->slot_end, memory_order_acquire);
@@ -404,7 +445,8 @@ make(dp_shard *s)
         fresh = fresh || !set->making[i].was_saved;
     }
     pthread_rwlock_wrlock(&s->view);
-    if (err == ORT_OK && dp_points_slot_end(s->points) <= set->making_next + LAST_SLOTS) {
+    stale = set->making_for != set->fields; /* declared otherwise meanwhile: from the beginning */
+    if (err == ORT_OK && !stale && dp_points_slot_end(s->points) <= set->making_next + LAST_SLOTS) {
         err = publish(s, &reader);
         whole = err == ORT_OK;
     }
@@ -415,7 +457,7 @@ make(dp_shard *s)
                      s->collection.v, err);
         atomic_store(&set->retry_ns, ort_mono_ns() + RETRY_NS);
     }
-    if (err != ORT_OK || whole) {
+    if (err != ORT_OK || whole || stale) {
         stop_making(set);
     }
     if (whole) {
@@ -437,13 +479,15 @@ sweep(dp_shard *s)
     ort_err err = ORT_OK;
     pthread_rwlock_rdlock(&s->view);
     dp_slots *dead = sweep_is_due(set) ? dp_slots_copy(set->dead) : NULL;
+    const uint64_t change_count = set->change_count;
     pthread_rwlock_unlock(&s->view);
     for (size_t i = 0; dead != NULL; i++) {
         pthread_rwlock_wrlock(&s->view);
         const bool more = i < set->count;
         if (more && err == ORT_OK) {
             err = dp_payload_index_sweep(set->indexes[i], dead);
-        } else if (!more && err == ORT_OK && set->count > 0) {
+        } else if (!more && err == ORT_OK && set->count > 0 &&
+                   set->change_count == change_count) { /* else one may have been passed over */
             dp_slots_minus_into(set->dead, dead);
         }
         pthread_rwlock_unlock(&s->view);
@@ -469,6 +513,44 @@ dp_payload__tend(dp_shard *s)
     }
 }
 
+/* Index i of the set as it was at `changes`; NULL: there is none, or others stand there now. view
+ * is held. */
+static dp_payload_index *
+index_at(const dp_payload_set *set, size_t i, uint64_t changes)
+{
+    return set->change_count == changes && i < set->count ? set->indexes[i] : NULL;
+}
+
+/* Copied in steps with writers held up, written with nobody held up. What was sealed by the
+ * checkpoint does not change meanwhile: later slots are left out, and only maintenance sweeps.
+ * *more false: there is no index i, or the set is another one. */
+static ort_err
+save_one(dp_shard *s, size_t i, uint64_t changes, const dp_payload_index_stamp *stamp, bool *more,
+         ort_diag *diag)
+{
+    dp_payload_set *set = s->payload;
+    dp_payload_saving *saving = NULL;
+    ort_err err = ORT_OK;
+    pthread_rwlock_rdlock(&s->view);
+    const dp_payload_index *x = index_at(set, i, changes);
+    *more = x != NULL;
+    if (x != NULL && dp_payload_saving_new(&saving, x, stamp) != ORT_OK) {
+        err = ort_fail(diag, ORT_ENOMEM, "out of memory");
+    }
+    pthread_rwlock_unlock(&s->view);
+    for (bool left = saving != NULL; left;) {
+        pthread_rwlock_rdlock(&s->view);
+        *more = index_at(set, i, changes) != NULL; /* else it may be freed by now */
+        left = *more && dp_payload_saving_step(saving);
+        pthread_rwlock_unlock(&s->view);
+    }
+    if (saving != NULL && *more) {
+        err = dp_payload_saving_write(saving, s->index_dir, diag);
+    }
+    dp_payload_saving_free(saving);
+    return err;
+}
+
 void
 dp_payload__save(dp_shard *s)
 {
@@ -480,19 +562,15 @@ dp_payload__save(dp_shard *s)
     if (s->index_dir < 0 && s->make_index_dir != NULL) {
         s->index_dir = s->make_index_dir(s->index_arg);
     }
-    for (size_t i = 0; s->index_dir >= 0; i++) {
+    pthread_rwlock_rdlock(&s->view);
+    const uint64_t changes = set->change_count;
+    pthread_rwlock_unlock(&s->view);
+    bool more = s->index_dir >= 0;
+    for (size_t i = 0; more; i++) {
         ort_diag diag;
-        pthread_rwlock_rdlock(&s->view); /* apply changes them */
-        const bool more = i < set->count;
-        const ort_err err =
-            more ? dp_payload_index_save(set->indexes[i], s->index_dir, &stamp, &diag) : ORT_OK;
-        pthread_rwlock_unlock(&s->view);
-        if (err != ORT_OK) {
+        if (save_one(s, i, changes, &stamp, &more, &diag) != ORT_OK) {
             ORT_LOG_WARN(&log_, "payload-index.save", "collection=%016" PRIx64 " err=%s",
                          s->collection.v, diag.text);
-        }
-        if (!more) {
-            break;
         }
     }
     set->saved_generation = stamp.generation;

@@ -23,6 +23,9 @@ typedef struct dp_payload_set {
     dp_fields *fields;          /* view: what the schema declares */
     dp_payload_index **indexes; /* view: the whole ones, in any order: [count] */
     size_t count;
+    uint64_t change_count;   /* view: how often indexes were taken out of the next */
+    dp_payload_index **gone; /* view: declared no longer; maintenance frees them: [gone_count] */
+    size_t gone_count;
     dp_slots *live; /* view: every live slot, while there is any index; */
     dp_slots *dead; /* and those that died since the last sweep */
 
@@ -39,8 +42,12 @@ typedef struct dp_payload_set {
 ort_err dp_payload__new(dp_payload_set **out, dp_fields *fields);
 void dp_payload__free(dp_payload_set *set); /* NULL is fine */
 
-/* Another schema: indexes that are declared as before stay. maintaining and view (write) held. */
+/* Another schema: indexes that are declared as before stay, the others answer no more. view (write)
+ * held; what is being made meanwhile is begun anew. */
 void dp_payload__declare(dp_shard *s, dp_fields *fields);
+
+/* Removes what is declared no longer, with its files. maintaining held. */
+void dp_payload__bury(dp_shard *s);
 
 /* Slots are numbered anew: nothing is known any more. maintaining and view (write) held. */
 void dp_payload__forget(dp_shard *s);

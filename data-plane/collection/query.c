@@ -1089,6 +1089,17 @@ answer_all(search *list, size_t count, dp_viewer *viewer)
     return err;
 }
 
+/* Whether any of them would walk a graph. */
+static bool
+want_graphs(const dp_query *queries, size_t count)
+{
+    bool want = false;
+    for (size_t i = 0; i < count; i++) {
+        want = want || (compares(&queries[i]) && !queries[i].exact);
+    }
+    return want;
+}
+
 ort_err
 dp_query__answer(dp_shard *s, const dp_query *queries, size_t count, bool want_payload,
                  dp_point_fn fn, void *ctx, ort_diag *diag)
@@ -1100,6 +1111,9 @@ dp_query__answer(dp_shard *s, const dp_query *queries, size_t count, bool want_p
         free(list);
         free(viewer);
         return no_memory(diag);
+    }
+    if (want_graphs(queries, count)) {
+        dp_shard__await_graphs(s);
     }
     pthread_rwlock_rdlock(&s->view);
     dp_reader_init(&reader, s->points);

@@ -2,6 +2,7 @@
 #include "collection/schema.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +30,10 @@ static const struct {
 static const struct {
     const char *name;
     dp_elem elem;
-} elem_names[] = {{"float32", DP_ELEM_F32}, {"float16", DP_ELEM_F16}, {"uint8", DP_ELEM_U8}};
+} elem_names[] = {{"float32", DP_ELEM_F32},
+                  {"float16", DP_ELEM_F16},
+                  {"uint8", DP_ELEM_U8},
+                  {"turbo4", DP_ELEM_F16}}; /* with codes, see read_turbo4() */
 
 const char *
 dp_metric_name(dp_metric metric)
@@ -148,13 +152,21 @@ setting(ort_json own, ort_json common, const char *name, uint32_t otherwise)
     return v > UINT32_MAX ? UINT32_MAX : (uint32_t)v;
 }
 
+/* Where something lies: `memory` (cold, cached, pinned) over the older `on_disk`, each the vector's
+ * own over the collection's. */
 static bool
-flag(ort_json own, ort_json common, const char *name)
+lies_on_disk(ort_json own, ort_json common, bool otherwise)
 {
-    bool v;
-    return (ort_json_bool(ort_json_get(own, name), &v) == ORT_OK ||
-            ort_json_bool(ort_json_get(common, name), &v) == ORT_OK) &&
-           v;
+    ort_json memory = ort_json_get(own, "memory"), said = ort_json_get(own, "on_disk");
+    bool on_disk = otherwise;
+    if (!ort_json_given(memory) && !ort_json_given(said)) {
+        memory = ort_json_get(common, "memory");
+        said = ort_json_get(common, "on_disk");
+    }
+    if (ort_json_given(memory)) {
+        return ort_json_str_is(memory, "cold");
+    }
+    return ort_json_bool(said, &on_disk) == ORT_OK ? on_disk : otherwise;
 }
 
 static uint32_t
@@ -179,7 +191,7 @@ read_hnsw(dp_hnsw_settings *out, ort_json own, ort_json root)
         setting(own, common, "full_scan_threshold", DP_FULL_SCAN_THRESHOLD_KB);
     out->indexing_threshold_kb =
         setting(optimizers, optimizers, "indexing_threshold", DP_INDEXING_THRESHOLD_KB_DEFAULT);
-    out->on_disk = flag(own, common, "on_disk");
+    out->on_disk = lies_on_disk(own, common, false);
 }
 
 static bool
@@ -193,7 +205,7 @@ read_dense(dp_vector_schema *v, ort_json params)
         return false;
     }
     v->size = (uint32_t)size;
-    v->on_disk = flag(params, params, "on_disk");
+    v->on_disk = lies_on_disk(params, params, ort_json_str_is(datatype, "turbo4"));
     v->multi = ort_json_given(ort_json_get(params, "multivector_config"));
     for (size_t i = 0; i < sizeof metric_names / sizeof *metric_names; i++) {
         if (ort_json_str_is(ort_json_get(params, "distance"), metric_names[i].name)) {
@@ -266,6 +278,18 @@ read_quantization(dp_vector_schema *v, ort_json own, ort_json common)
     }
 }
 
+/* Four bits a component: what is held in memory are rotated codes of that width; what vectors are
+ * read back from, and nearest ones compared by, are halves on disk (ADR 0131). */
+static void
+read_turbo4(dp_vector_schema *v, ort_json params)
+{
+    if (v->code == DP_CODE_AUTO && v->metric != DP_METRIC_MANHATTAN &&
+        ort_json_str_is(ort_json_get(params, "datatype"), "turbo4")) {
+        v->code = DP_CODE_ROTATED;
+        v->coding.bits = 4;
+    }
+}
+
 static ort_err
 read_vector(dp_schema *schema, ort_json v, ort_diag *diag)
 {
@@ -287,6 +311,7 @@ read_vector(dp_schema *schema, ort_json v, ort_diag *diag)
     read_hnsw(&out->hnsw, ort_json_get(params, "hnsw_config"), root);
     read_quantization(out, ort_json_get(params, "quantization_config"),
                       ort_json_get(root, "quantization_config"));
+    read_turbo4(out, params);
     out->name = strndup(name, len);
     if (out->name == NULL) {
         return ort_fail(diag, ORT_ENOMEM, "out of memory");
@@ -397,11 +422,15 @@ static const default_member wal_members[] = {{"wal_capacity_mb", "32"},
                                              {"wal_retain_closed", "1"},
                                              {NULL, NULL}};
 
-static const default_member param_members[] = {
-    {"shard_number", "1"},         {"sharding_method", NULL},
-    {"replication_factor", "1"},   {"write_consistency_factor", "1"},
-    {"read_fan_out_factor", NULL}, {"on_disk_payload", "true"},
-    {"payload_compression", NULL}, {NULL, NULL}};
+static const default_member param_members[] = {{"shard_number", "1"},
+                                               {"sharding_method", NULL},
+                                               {"replication_factor", "1"},
+                                               {"write_consistency_factor", "1"},
+                                               {"read_fan_out_factor", NULL},
+                                               {"on_disk_payload", "true"},
+                                               {"payload", NULL},
+                                               {"payload_compression", NULL},
+                                               {NULL, NULL}};
 
 static void
 write_members(ort_jw *w, ort_json set, const default_member *members)
@@ -466,6 +495,74 @@ write_if_set(ort_jw *w, ort_json root, const char *name)
     if (ort_json_given(v)) {
         ort_jw_key(w, name);
         ort_jw_value(w, v);
+    }
+}
+
+void
+dp_schema_get_links(const dp_schema *schema, uint32_t i, uint32_t *m, uint32_t *payload_m)
+{
+    const ort_json root = dp_schema__view(schema), common = ort_json_get(root, "hnsw_config");
+    ort_json own = {0};
+    uint32_t at = 0;
+    for (ort_json_iter it = ort_json_each(ort_json_get(root, "vectors")); ort_json_step(&it);) {
+        if (at++ == i) {
+            own = ort_json_get(ort_json_get(it.value, "params"), "hnsw_config");
+        }
+    }
+    *m = setting(own, common, "m", DP_HNSW_M_DEFAULT);
+    *payload_m = setting(own, common, "payload_m", *m);
+}
+
+/* `inline_storage` puts vectors beside links, as codes: it needs codes, and one row a point. */
+static const char *
+wrong_inline_storage(ort_json root, ort_json params)
+{
+    const ort_json own = ort_json_get(ort_json_get(params, "hnsw_config"), "inline_storage");
+    const ort_json common = ort_json_get(ort_json_get(root, "hnsw_config"), "inline_storage");
+    bool on = false;
+    if (ort_json_bool(ort_json_given(own) ? own : common, &on) != ORT_OK || !on) {
+        return NULL;
+    }
+    if (ort_json_given(ort_json_get(params, "multivector_config"))) {
+        return "is not compatible with multivectors";
+    }
+    return ort_json_given(ort_json_get(params, "quantization_config")) ||
+                   ort_json_given(ort_json_get(root, "quantization_config"))
+               ? NULL
+               : "requires quantization to be enabled";
+}
+
+void
+dp_schema_write_warnings(const dp_schema *schema, ort_jw *w)
+{
+    const ort_json root = dp_schema__view(schema);
+    const ort_json vectors = ort_json_get(root, "vectors");
+    uint32_t count = 0;
+    for (ort_json_iter it = ort_json_each(vectors); ort_json_step(&it);) {
+        const char *what = wrong_inline_storage(root, ort_json_get(it.value, "params"));
+        size_t len;
+        const char *name = ort_json_str(ort_json_get(it.value, "name"), &len);
+        if (what == NULL || name == NULL || ort_json_given(ort_json_get(it.value, "sparse")) ||
+            ort_json_given(ort_json_get(it.value, "dropped"))) {
+            continue;
+        }
+        char text[ORT_VECTOR_NAME_BYTES_MAX + 200];
+        snprintf(
+            text, sizeof text,
+            "The `hnsw_config.inline_storage` option for vector '%.*s' %s. This option will be "
+            "ignored.",
+            (int)len, name, what);
+        if (count++ == 0) {
+            ort_jw_key(w, "warnings");
+            ort_jw_array(w);
+        }
+        ort_jw_object(w);
+        ort_jw_key(w, "message");
+        ort_jw_str(w, text);
+        ort_jw_object_end(w);
+    }
+    if (count > 0) {
+        ort_jw_array_end(w);
     }
 }
 

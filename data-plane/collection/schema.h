@@ -56,7 +56,6 @@ void dp_schema_unref(dp_schema *schema); /* NULL is fine */
  * ORT_EVALIDATE  what breaks a bound: size 65537, ef_construct 3; diag "vectors.size: value 65537
  *                invalid, must be from 1 to 65536" (422)
  * ORT_EINVAL     sparse and dense vectors of one name and the like (400)
- * ORT_ENOTIMPL   a datatype that is not built yet (turbo4)
  * ORT_ENOMEM     as for the others, *out is NULL */
 ORT_NODISCARD ort_err dp_schema_parse(dp_schema **out, ort_json body, ort_diag *diag);
 
@@ -73,6 +72,9 @@ ORT_NODISCARD ort_err dp_schema_decode(dp_schema **out, ort_json v, ort_diag *di
 /* Writes the object `config` of GET /collections/{name}: params, hnsw_config, optimizer_config,
  * wal_config, quantization_config, and strict_mode_config and metadata when they were set. */
 void dp_schema_write_config(const dp_schema *schema, ort_jw *w);
+
+/* Writes the member `warnings`, where there are any: settings that have no effect as they stand. */
+void dp_schema_write_warnings(const dp_schema *schema, ort_jw *w);
 
 /* Declares an index of a payload field (a path), or with a value of type NONE takes it away; `old`
  * is untouched. Filters need no index and give the same with it; it is what clients see as
@@ -112,6 +114,10 @@ ORT_NODISCARD ort_err dp_schema_drop_vector(dp_schema **out, const dp_schema *ol
 /* The declared fields as filters and indexes take them, or NULL; the schema keeps the reference. */
 dp_fields *dp_schema_fields(const dp_schema *schema);
 
+/* hnsw_config of vector i as it was set: links among all points, and among those of one value; where
+ * nothing was said of the latter they are as many. */
+void dp_schema_get_links(const dp_schema *schema, uint32_t i, uint32_t *m, uint32_t *payload_m);
+
 /* Columns, those of vectors that were dropped included. */
 uint32_t dp_schema_vector_count(const dp_schema *schema);
 const dp_vector_schema *dp_schema_peek_vector(const dp_schema *schema, uint32_t i);
@@ -119,7 +125,7 @@ const dp_vector_schema *dp_schema_peek_vector(const dp_schema *schema, uint32_t 
 /* The index of the vector called name ("" = unnamed), or -1. */
 int dp_schema_find_vector(const dp_schema *schema, const char *name, size_t len);
 
-/* A collection's name when it is created: 1..255 bytes of UTF-8, none of <>:"/\|?*, NUL and control
+/* A collection's name when it is created: 1..255 characters of UTF-8, none of <>:"/\|?*, NUL and control
  * 0x1f, and not "." or ".."; names never become paths (directories are named by id), so this is
  * Qdrant's rule and no safety net.
  * ORT_EVALIDATE: diag in Qdrant's words. */

@@ -13,6 +13,7 @@ typedef enum {
     V_THREADS,
     V_PACKING,
     V_MEMORY,      /* where something lives: cold, cached, pinned */
+    V_PAYLOAD,     /* {"memory": cold | cached} */
     V_SHARDING,    /* auto, custom */
     V_SPARSE_TYPE, /* how the values of sparse vectors are stored */
     V_ANY
@@ -54,6 +55,7 @@ static const member param_members[] = {{"shard_number", V_UINT, 0, 0, 1},
                                        {"write_consistency_factor", V_UINT, 0, 0, 1},
                                        {"read_fan_out_factor", V_UINT, 0, 0, 0},
                                        {"on_disk_payload", V_BOOL, 0, 0, 0},
+                                       {"payload", V_PAYLOAD, 0, 0, 0},
                                        {"payload_compression", V_PACKING, 0, 0, 0}, /* ours */
                                        {NULL, V_ANY, 0, 0, 0}};
 
@@ -145,6 +147,22 @@ check_choice(writer *s, const char *name, ort_json v, const char *const *choices
                     s->where[0] != '\0' ? "." : "", name, len > 60 ? 60 : (int)len, raw);
 }
 
+/* Payloads may be cold or cached, as on_disk_payload says it; they cannot be pinned. */
+static ort_err
+check_payload(writer *s, const member *m, ort_json v)
+{
+    const ort_json memory = ort_json_get(v, "memory");
+    if (ort_json_type_of(v) != ORT_JSON_OBJECT) {
+        return wrong_type(s, m->name, "an object");
+    }
+    if (ort_json_str_is(memory, "pinned")) {
+        return ort_fail(s->diag, ORT_EVALIDATE,
+                        "%s%spayload.memory: `pinned` is not supported for payloads", s->where,
+                        s->where[0] != '\0' ? "." : "");
+    }
+    return ort_json_given(memory) ? check_choice(s, "payload.memory", memory, memories) : ORT_OK;
+}
+
 static ort_err
 check_member(writer *s, const member *m, ort_json v)
 {
@@ -161,6 +179,8 @@ check_member(writer *s, const member *m, ort_json v)
         return check_packing(s, m, v);
     case V_MEMORY:
         return check_choice(s, m->name, v, memories);
+    case V_PAYLOAD:
+        return check_payload(s, m, v);
     case V_SHARDING:
         return check_choice(s, m->name, v, shardings);
     case V_SPARSE_TYPE:
@@ -442,12 +462,9 @@ static ort_err
 put_dense_params(writer *s, ort_json params)
 {
     static const char *const distances[] = {"Cosine", "Dot", "Euclid", "Manhattan", NULL};
-    static const char *const datatypes[] = {"float32", "uint8", "float16", NULL};
+    static const char *const datatypes[] = {"float32", "uint8", "float16", "turbo4", NULL};
     if (ort_json_type_of(params) != ORT_JSON_OBJECT) {
         return ort_fail(s->diag, ORT_EFORMAT, "%s: expected struct VectorParams", s->where);
-    }
-    if (ort_json_str_is(ort_json_get(params, "datatype"), "turbo4")) {
-        return ort_fail(s->diag, ORT_ENOTIMPL, "%s.datatype: turbo4 is not built yet", s->where);
     }
     ort_jw_object(&s->w);
     ort_err err = put_size(s, params);
@@ -815,10 +832,14 @@ dp_schema_patch(dp_schema **out, const dp_schema *old, ort_json body, ort_diag *
 ort_err
 dp_collection_name_check(const char *name, size_t len, ort_diag *diag)
 {
-    if (len < 1 || len > ORT_NAME_BYTES_MAX) {
+    size_t chars = 0;
+    for (size_t i = 0; i < len; i++) {
+        chars += ((unsigned char)name[i] & 0xc0) != 0x80; /* what goes on a character is none */
+    }
+    if (chars < 1 || chars > ORT_COLLECTION_NAME_CHARS_MAX || len > ORT_COLLECTION_NAME_BYTES_MAX) {
         return ort_fail(diag, ORT_EVALIDATE,
-                        "collection_name: value invalid, must be from 1 to %u characters",
-                        ORT_NAME_BYTES_MAX);
+                        "collection_name: value \"%.*s\" invalid, must be from 1 to %u characters",
+                        len > 300 ? 300 : (int)len, name, ORT_COLLECTION_NAME_CHARS_MAX);
     }
     for (size_t i = 0; i < len; i++) {
         if (name[i] == '\0' || strchr("<>:\"/\\|?*\x1f", name[i]) != NULL) {

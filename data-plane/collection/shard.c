@@ -54,11 +54,12 @@ dp_shard__points_config(const dp_schema *schema, ort_tenant_id tenant, ort_colle
 }
 
 static ort_err
-open_points(dp_shard *s, ort_diag *diag)
+open_points(dp_shard *s, bool read_only, ort_diag *diag)
 {
     dp_column columns[ORT_VECTORS_PER_POINT_MAX];
     dp_points_config config;
     dp_shard__points_config(s->schema, s->tenant, s->collection, columns, &config);
+    config.read_only = read_only;
     return dp_points_open(&s->points, s->data_dir, &config, diag);
 }
 
@@ -126,7 +127,7 @@ open_files(dp_shard *s, ort_diag *diag)
 {
     dp_log_found found;
     dp_points_stats stats;
-    ort_err err = open_points(s, diag);
+    ort_err err = open_points(s, false, diag);
     err = err == ORT_OK ? open_log(s, &found, diag) : err;
     err = err == ORT_OK ? make_derived(s, diag) : err;
     err = err == ORT_OK ? dp_shard__list_all(s, diag) : err;
@@ -188,6 +189,7 @@ shard_free(dp_shard *s)
     free(s->derived);
     free(s->dead);
     dp_schema_unref(s->schema);
+    dp_schema_unref(s->kept);
     ort_fd_close(s->data_dir);
     ort_fd_close(s->index_dir);
     pthread_rwlock_destroy(&s->view);
@@ -200,56 +202,119 @@ shard_free(dp_shard *s)
     free(s);
 }
 
-ort_err
-dp_shard__open(dp_shard **out, int data_dir, int index_dir, const dp_collection_config *config,
-               dp_quota *quota, const dp_collection_env *env, ort_diag *diag)
+/* A shard without its files. */
+static ort_err
+shard_new(dp_shard **out, int data_dir, const dp_collection_config *config, ort_diag *diag)
 {
-    *out = NULL;
     dp_shard *s = calloc(1, sizeof *s);
+    *out = s;
     if (s == NULL) {
         return ort_fail(diag, ORT_ENOMEM, "out of memory");
     }
     init_locks(s);
     s->schema = dp_schema_ref(config->schema);
+    s->kept = dp_schema_ref(config->schema);
     s->tenant = config->tenant;
     s->collection = config->id;
     snprintf(s->name, sizeof s->name, "%s", config->name);
-    s->quota = quota;
-    s->workers = env->workers;
-    s->build_threads = env->build_threads > 0 ? env->build_threads : 1;
     atomic_init(&s->bad_pages, ort_watch_bad_pages());
-    s->building.busy = env->busy;
-    s->building.arg = env->arg;
-    atomic_init(&s->building.throttle, DP_BUILD_THROTTLE);
-    s->checkpoint_bytes =
-        env->checkpoint_bytes > 0 ? env->checkpoint_bytes : DP_CHECKPOINT_BYTES_DEFAULT;
+    s->index_dir = -1;
     s->data_dir = fcntl(data_dir, F_DUPFD_CLOEXEC, 0);
-    s->index_dir = index_dir >= 0 ? fcntl(index_dir, F_DUPFD_CLOEXEC, 0) : -1;
-    s->make_index_dir = config->make_index_dir;
-    s->index_arg = config->arg;
     s->derived_count = dp_schema_vector_count(s->schema);
     s->derived = calloc((size_t)s->derived_count + 1, sizeof *s->derived);
     s->allowed = malloc(sizeof *s->allowed);
     if (s->allowed != NULL) {
         dp_allowed__cache_init(s->allowed);
     }
-    ort_err err = ORT_OK;
     if (s->data_dir < 0) {
-        err = ort_fail_errno(diag, ORT_EIO, "duplicate a directory");
-    } else if (s->derived == NULL || s->allowed == NULL ||
-               dp_payload__new(&s->payload, dp_schema_fields(s->schema)) != ORT_OK) {
-        err = ort_fail(diag, ORT_ENOMEM, "out of memory");
-    } else {
-        err = open_files(s, diag);
+        return ort_fail_errno(diag, ORT_EIO, "duplicate a directory");
     }
-    if (err != ORT_OK) {
+    if (s->derived == NULL || s->allowed == NULL ||
+        dp_payload__new(&s->payload, dp_schema_fields(s->schema)) != ORT_OK) {
+        return ort_fail(diag, ORT_ENOMEM, "out of memory");
+    }
+    return ORT_OK;
+}
+
+/* Hands out what was opened, or takes it down. */
+static ort_err
+end_open(dp_shard **out, dp_shard *s, const dp_collection_config *config, ort_err err,
+         ort_diag *diag)
+{
+    *out = err == ORT_OK ? s : NULL;
+    if (err != ORT_OK && s != NULL) {
         ort_diag_prefix(diag, "shard 0 of collection `%.200s`", config->name);
         shard_free(s);
-        return err;
     }
-    *out = s;
-    dp_shard__schedule(s);
-    return ORT_OK;
+    return err;
+}
+
+ort_err
+dp_shard__open(dp_shard **out, int data_dir, int index_dir, const dp_collection_config *config,
+               dp_quota *quota, const dp_collection_env *env, ort_diag *diag)
+{
+    dp_shard *s;
+    ort_err err = shard_new(&s, data_dir, config, diag);
+    if (err == ORT_OK) {
+        s->quota = quota;
+        s->workers = env->workers;
+        s->build_threads = env->build_threads > 0 ? env->build_threads : 1;
+        s->building.busy = env->busy;
+        s->building.arg = env->arg;
+        atomic_init(&s->building.throttle, DP_BUILD_THROTTLE);
+        s->checkpoint_bytes =
+            env->checkpoint_bytes > 0 ? env->checkpoint_bytes : DP_CHECKPOINT_BYTES_DEFAULT;
+        s->index_dir = index_dir >= 0 ? fcntl(index_dir, F_DUPFD_CLOEXEC, 0) : -1;
+        s->make_index_dir = config->make_index_dir;
+        s->index_arg = config->arg;
+        err = open_files(s, diag);
+    }
+    err = end_open(out, s, config, err, diag);
+    if (err == ORT_OK) {
+        dp_shard__schedule(s);
+    }
+    return err;
+}
+
+/* What a checkpoint has folded in is known already. */
+typedef struct {
+    dp_shard *s;
+    dp_log_mark last;
+} still_replay;
+
+static ort_err
+replay_behind(void *ctx, const dp_log_record *record, ort_diag *diag)
+{
+    still_replay *r = ctx;
+    if (record->lsn <= r->last.lsn) {
+        return ORT_OK;
+    }
+    r->last = (dp_log_mark){.lsn = record->lsn, .epoch = record->epoch, .hash = record->hash};
+    return replay_one(r->s, record, diag);
+}
+
+ort_err
+dp_shard__open_still(dp_shard **out, int data_dir, const dp_collection_config *config,
+                     dp_log_mark *mark_out, ort_diag *diag)
+{
+    dp_shard *s;
+    ort_err err = shard_new(&s, data_dir, config, diag);
+    if (err == ORT_OK) {
+        err = open_points(s, true, diag);
+    }
+    err = err == ORT_OK ? make_derived(s, diag) : err;
+    err = err == ORT_OK ? dp_shard__list_all(s, diag) : err;
+    if (err == ORT_OK) {
+        still_replay r = {.s = s, .last = dp_points_mark(s->points)};
+        const dp_log_config log = {
+            .tenant = s->tenant, .shard = s->collection, .epoch = r.last.epoch, .folded = r.last};
+        dp_log_found found;
+        atomic_store(&s->slot_end, dp_points_slot_end(s->points));
+        s->applied_lsn = r.last.lsn;
+        err = dp_log_verify(s->data_dir, &log, replay_behind, &r, &found, diag);
+        *mark_out = r.last;
+    }
+    return end_open(out, s, config, err, diag);
 }
 
 /* Folds what would take long to replay, and what a graph needs to be of use again. */
@@ -270,12 +335,14 @@ fold(dp_shard *s)
 }
 
 void
-dp_shard__close(dp_shard *s)
+dp_shard__close(dp_shard *s, bool keep)
 {
     if (s == NULL) {
         return;
     }
     dp_shard__upkeep_stop(s);
-    fold(s);
+    if (keep) {
+        fold(s);
+    }
     shard_free(s);
 }

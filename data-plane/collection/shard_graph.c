@@ -6,7 +6,8 @@
  *                     +--(damaged)--> none --(wanted)--> made, built slice by slice
  *
  * Until a graph is adopted, all rows are scanned: a file is not asked before every byte of it was
- * looked at. What dies meanwhile is noted as for a graph in use. */
+ * looked at. What dies meanwhile is noted as for a graph in use. Where there are so many rows that
+ * looking through the file takes less than scanning them, a search waits for it, or does it. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -17,12 +18,15 @@
 #define SLICE_SLOTS 1024u
 #define BUILD_SLICES 8u /* at once, when several threads work: long enough to keep them busy */
 
+/* Rows that are scanned in a few hundredths of a second, from a cold disk too: no search waits. */
+#define SCAN_SOONER_BYTES (UINT64_C(16) << 20)
+
 static const ort_log log_ = {.module = "collection"};
 
 static dp_hnsw_config
 graph_config(const dp_shard *s, uint32_t column)
 {
-    const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
+    const dp_vector_schema *v = dp_schema_peek_vector(s->kept, column);
     /* Bytes are their own codes, but on disk a walk must not go looking for them. The seed is the
      * collection's, so that a rebuild gives the graph it gave before. */
     const bool copied = v->code == DP_CODE_AUTO && v->on_disk && v->elem == DP_ELEM_U8 &&
@@ -132,7 +136,7 @@ void
 dp_shard__ask_codes(dp_shard *s, uint32_t column)
 {
     dp_derived *d = &s->derived[column];
-    const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
+    const dp_vector_schema *v = dp_schema_peek_vector(s->kept, column);
     ort_diag diag;
     /* The schema checked it: an error would be one of ours. */
     if (d->graph != NULL && dp_hnsw_ask_codes(d->graph, v->code, v->coding, &diag) != ORT_OK) {
@@ -184,7 +188,7 @@ is_of_other_links(dp_shard *s, uint32_t column)
 {
     return !dp_shard__is_graphed(s, column) ||
            dp_hnsw_is_unlinked(s->derived[column].graph) !=
-               (dp_schema_peek_vector(s->schema, column)->hnsw.m == 0);
+               (dp_schema_peek_vector(s->kept, column)->hnsw.m == 0);
 }
 
 void
@@ -309,8 +313,12 @@ dp_shard__open_graphs(dp_shard *s)
         const ort_err err =
             dp_hnsw_open(&graph, &s->derived[c].rows, &config, s->index_dir, name, &stamp, &diag);
         if (err == ORT_OK && stamp.lsn == generation) {
-            s->derived[c].opened = graph;
-            s->derived[c].opened_end = dp_points_sealed_end(s->points);
+            dp_derived *d = &s->derived[c];
+            const uint64_t row_bytes = d->live_count * d->rows.stride_bytes;
+            d->opened = graph;
+            d->opened_end = dp_points_sealed_end(s->points);
+            d->awaited = row_bytes > SCAN_SOONER_BYTES && dp_hnsw_file_bytes(graph) < row_bytes;
+            atomic_fetch_add(&s->unread, d->awaited);
             continue;
         }
         if (err == ORT_OK) {
@@ -323,6 +331,37 @@ dp_shard__open_graphs(dp_shard *s)
     if (s->workers == NULL) {
         dp_shard__adopt_graphs(s, NULL);
     }
+}
+
+void
+dp_shard__note_read(dp_shard *s, dp_derived *d)
+{
+    if (d->awaited) {
+        d->awaited = false;
+        pthread_mutex_lock(&s->upkeep);
+        atomic_fetch_sub(&s->unread, 1);
+        pthread_cond_broadcast(&s->upkeep_changed);
+        pthread_mutex_unlock(&s->upkeep);
+    }
+}
+
+void
+dp_shard__await_graphs(dp_shard *s)
+{
+    if (atomic_load_explicit(&s->unread, memory_order_relaxed) == 0) {
+        return;
+    }
+    if (pthread_mutex_trylock(&s->maintaining) == 0) { /* nobody has come to it yet */
+        dp_shard__adopt_graphs(s, &s->building);
+        pthread_mutex_unlock(&s->maintaining);
+        return;
+    }
+    /* Whoever holds it looked, or looks, through them before anything else. */
+    pthread_mutex_lock(&s->upkeep);
+    while (atomic_load(&s->unread) > 0 && !atomic_load(&s->stop)) {
+        pthread_cond_wait(&s->upkeep_changed, &s->upkeep);
+    }
+    pthread_mutex_unlock(&s->upkeep);
 }
 
 /* Looks through one file; true unless it was called off. */
@@ -347,6 +386,7 @@ adopt_graph(dp_shard *s, uint32_t column, dp_hnsw_progress *progress)
     d->settled = false;
     atomic_store_explicit(&d->indexed_end, indexed_end, memory_order_release);
     pthread_rwlock_unlock(&s->view);
+    dp_shard__note_read(s, d);
     if (err != ORT_OK) {
         dp_hnsw_free(graph);
     }

@@ -43,6 +43,7 @@ typedef struct {
     atomic_uint indexed_end; /* live slots below are in the graph */
     bool graph_dirty;        /* maintaining: changed since it was saved */
     dp_hnsw *opened;         /* of a file, not yet looked through; as graph */
+    bool awaited;            /* and searches wait for that, rather than scan */
     uint32_t opened_end;     /* slots below stand where they stood when it was written */
     bool settled;            /* maintaining: is in memory as far as it shall be */
 } dp_derived;
@@ -66,9 +67,11 @@ typedef struct dp_payload_set dp_payload_set;
 
 typedef struct {
     dp_schema *schema; /* view */
+    dp_schema *kept;   /* maintaining: what graphs are made by: `schema`, a round ago at most */
+    atomic_bool schema_changed; /* since `kept` was taken */
     ort_tenant_id tenant;
     ort_collection_id collection;
-    char name[ORT_NAME_BYTES_MAX + 1];
+    char name[ORT_COLLECTION_NAME_BYTES_MAX + 1];
     int data_dir, index_dir;                /* index_dir: maintaining; -1: none (yet) */
     int (*make_index_dir)(void *index_arg); /* NULL: there never is one */
     void *index_arg;
@@ -105,7 +108,8 @@ typedef struct {
     bool dead_lost; /* no memory to note one: graphs are checked against the live bits */
     _Atomic(uint64_t) checkpoint_retry_ns; /* one failed: not again before this */
     _Atomic(uint64_t) graph_retry_ns;      /* likewise an insert */
-    atomic_bool stop;                      /* closing */
+    atomic_uint unread; /* large graphs that were found and not yet looked through */
+    atomic_bool stop;   /* closing */
     uint32_t build_threads;
     _Atomic(uint64_t) bad_pages; /* of the process, when maintenance last looked at the graphs */
     dp_hnsw_progress building;   /* of graphs: cancelled when closing; `busy` is the node's word */
@@ -115,7 +119,15 @@ typedef struct {
 ort_err dp_shard__open(dp_shard **out, int data_dir, int index_dir,
                        const dp_collection_config *config, dp_quota *quota,
                        const dp_collection_env *env, ort_diag *diag);
-void dp_shard__close(dp_shard *s);
+void dp_shard__close(dp_shard *s, bool keep); /* keep false: its files are about to be removed */
+
+/* A shard that nobody has open, as its files say: its points mapped, its log (which is short, or it
+ * would have been folded) read into memory. Nothing is written, built or charged, and its log is
+ * not there: only what reads points may be asked of it.
+ *
+ * mark_out  up to where the log was read */
+ort_err dp_shard__open_still(dp_shard **out, int data_dir, const dp_collection_config *config,
+                             dp_log_mark *mark_out, ort_diag *diag);
 
 /* How payloads are packed, as the schema says. */
 dp_packing dp_shard__packing(const dp_schema *schema);
@@ -177,6 +189,11 @@ void dp_shard__open_graphs(dp_shard *s);
 /* Looks through what was opened: from then on it is searched. A file that cannot be used is
  * forgotten, its graph made anew. progress->cancel (may be NULL) leaves the rest out. */
 void dp_shard__adopt_graphs(dp_shard *s, dp_hnsw_progress *progress);
+
+/* Before a search that would use a graph, with nothing held: looks through what was found where
+ * that is done sooner than all rows are scanned, or waits for who is at it. */
+void dp_shard__await_graphs(dp_shard *s);
+void dp_shard__note_read(dp_shard *s, dp_derived *d); /* its opened graph is not there any more */
 void dp_shard__settle_graph(dp_shard *s, uint32_t column); /* into memory, if that is its place */
 void dp_shard__tend_graph(dp_shard *s, uint32_t column); /* makes, builds a slice, codes, repairs */
 void dp_shard__ask_codes(dp_shard *s, uint32_t column);  /* the schema's; maintaining is held */
@@ -184,6 +201,9 @@ bool dp_shard__wants_codes(dp_shard *s); /* a graph's codes are to be trained or
 void dp_shard__save_graphs(dp_shard *s);
 
 /* --- shard_upkeep.c */
+
+/* Takes over a schema that was set since: codes, packing, payload indexes. maintaining is held. */
+void dp_shard__follow_schema(dp_shard *s);
 
 /* Whether pages of any mapped file became unreadable since: perhaps of a graph of this shard. */
 static inline bool

@@ -19,6 +19,7 @@ forget_slots(dp_shard *s, ort_diag *diag)
         d->graph = NULL;
         dp_hnsw_free(d->opened);
         d->opened = NULL;
+        dp_shard__note_read(s, d);
         d->graph_dirty = false;
         d->live_count = 0;
         atomic_store(&d->indexed_end, 0);

@@ -105,7 +105,8 @@ anything_to_do(dp_shard *s)
     pthread_mutex_lock(&s->upkeep);
     const bool dead = s->dead_count > 0 || s->dead_lost;
     pthread_mutex_unlock(&s->upkeep);
-    return dead || checkpoint_due(s) || log_pack_due(s) || dp_payload__is_due(s) ||
+    return dead || (s->workers != NULL && atomic_load(&s->schema_changed)) || checkpoint_due(s) ||
+           log_pack_due(s) || dp_payload__is_due(s) ||
            (ort_mono_ns() >= atomic_load(&s->graph_retry_ns) &&
             (dp_shard__due(s) > 0 || dp_shard__wants_codes(s)));
 }
@@ -318,6 +319,24 @@ pace(dp_shard *s)
     return came * 4 > (double)CHECKPOINT_BYTES_S ? (uint64_t)(came * 4) : CHECKPOINT_BYTES_S;
 }
 
+void
+dp_shard__follow_schema(dp_shard *s)
+{
+    if (!atomic_exchange(&s->schema_changed, false)) {
+        return;
+    }
+    pthread_rwlock_rdlock(&s->view);
+    dp_schema *fresh = dp_schema_ref(s->schema);
+    pthread_rwlock_unlock(&s->view);
+    dp_schema_unref(s->kept);
+    s->kept = fresh;
+    for (uint32_t c = 0; c < s->derived_count; c++) {
+        dp_shard__ask_codes(s, c);
+    }
+    dp_points_set_packing(s->points, dp_shard__packing(fresh)); /* no checkpoint is under way */
+    dp_payload__bury(s);
+}
+
 /* maintaining is held. */
 static ort_err
 checkpoint(dp_shard *s, ort_diag *diag)
@@ -326,6 +345,7 @@ checkpoint(dp_shard *s, ort_diag *diag)
         .held = is_held, .arg = s, .bytes_per_s = pace(s), .hurry = &s->stop};
     dp_checkpoint *cp = NULL;
     dp_log_mark mark = {0};
+    dp_shard__follow_schema(s);
     dp_shard__adopt_graphs(s, NULL); /* else what is written now makes their files stale */
     compact(s);
     tell_dead(s);
@@ -363,6 +383,7 @@ static void
 round_of_work(dp_shard *s)
 {
     pthread_mutex_lock(&s->maintaining);
+    dp_shard__follow_schema(s);
     atomic_store(&s->bad_pages, ort_watch_bad_pages());
     dp_shard__adopt_graphs(s, &s->building);
     tell_dead(s);

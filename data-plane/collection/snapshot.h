@@ -70,6 +70,23 @@ ORT_NODISCARD ort_err dp_snapshot_put(dp_snapshot_writer *writer, dp_collection 
                                       const char *name, const char *const *aliases,
                                       size_t alias_count, ort_diag *diag);
 
+/* A collection that nobody has open, as its files say at this moment. Opening it afterwards, and
+ * writing to it, changes nothing of that; opening it meanwhile is not allowed. Nothing is written,
+ * nothing built, nothing charged to a quota. Opaque. From dp_still_open() to dp_still_close(). */
+typedef struct dp_still dp_still;
+
+/* config  tenant, id, name, schema; the rest is not looked at
+ *
+ * Errors as of dp_collection_open(). */
+ORT_NODISCARD ort_err dp_still_open(dp_still **out, int data_dir,
+                                    const dp_collection_config *config, ort_diag *diag);
+void dp_still_close(dp_still *still); /* NULL is fine */
+
+/* As dp_snapshot_put(). */
+ORT_NODISCARD ort_err dp_snapshot_put_still(dp_snapshot_writer *writer, dp_still *still,
+                                            const char *name, const char *const *aliases,
+                                            size_t alias_count, ort_diag *diag);
+
 /* Ends the file and makes it durable. */
 ORT_NODISCARD ort_err dp_snapshot_finish(dp_snapshot_writer *writer, dp_snapshot_totals *out,
                                          ort_diag *diag);

@@ -53,7 +53,7 @@ struct dp_snapshot_reader {
 
     dp_snapshot_item item;
     dp_log_mark mark;
-    char name[ORT_NAME_BYTES_MAX + 1];
+    char name[ORT_COLLECTION_NAME_BYTES_MAX + 1];
     char **aliases;
     size_t alias_count;
     bool filled;

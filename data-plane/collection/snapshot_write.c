@@ -1,6 +1,7 @@
 /* A collection into a snapshot: the view of one moment, read slot by slot beside its writers. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "collection/snapshot_internal.h"
 #include "storage/io.h"
@@ -144,6 +145,23 @@ put_points(dp_snapshot_writer *w, dp_shard *s, const dp_export *view, ort_diag *
     return err;
 }
 
+static ort_err
+put_view(dp_snapshot_writer *w, dp_shard *s, const dp_schema *schema, const dp_export *view,
+         const char *name, const char *const *aliases, size_t alias_count, ort_diag *diag)
+{
+    write_item(&w->plain, schema, view, name, aliases, alias_count);
+    ort_err err = dp_snapshot__write_block(w, DP_SNAPSHOT_BLOCK_COLLECTION, diag);
+    if (err == ORT_OK) {
+        err = put_points(w, s, view, diag);
+    }
+    if (err == ORT_OK) {
+        w->totals.collections++;
+        w->totals.points += dp_export_count(view);
+        w->totals.bytes += dp_export_logical_bytes(view);
+    }
+    return err;
+}
+
 ort_err
 dp_snapshot_put(dp_snapshot_writer *w, dp_collection *collection, const char *name,
                 const char *const *aliases, size_t alias_count, ort_diag *diag)
@@ -154,18 +172,57 @@ dp_snapshot_put(dp_snapshot_writer *w, dp_collection *collection, const char *na
     ort_err err = take_view(s, &w->bounds, &schema, &view, diag);
     if (err == ORT_OK) {
         dp_io_point("snapshot.view");
-        write_item(&w->plain, schema, view, name, aliases, alias_count);
-        err = dp_snapshot__write_block(w, DP_SNAPSHOT_BLOCK_COLLECTION, diag);
-    }
-    if (err == ORT_OK) {
-        err = put_points(w, s, view, diag);
-    }
-    if (err == ORT_OK) {
-        w->totals.collections++;
-        w->totals.points += dp_export_count(view);
-        w->totals.bytes += dp_export_logical_bytes(view);
+        err = put_view(w, s, schema, view, name, aliases, alias_count, diag);
     }
     dp_export_free(view);
     dp_schema_unref(schema);
+    return err;
+}
+
+/* --- of a closed collection --------------------------------------------------------------------
+ */
+
+struct dp_still {
+    dp_shard *shard;
+    dp_log_mark mark;
+};
+
+ort_err
+dp_still_open(dp_still **out, int data_dir, const dp_collection_config *config, ort_diag *diag)
+{
+    dp_still *still = calloc(1, sizeof *still);
+    *out = NULL;
+    if (still == NULL) {
+        return ort_fail(diag, ORT_ENOMEM, "out of memory");
+    }
+    const ort_err err = dp_shard__open_still(&still->shard, data_dir, config, &still->mark, diag);
+    if (err != ORT_OK) {
+        free(still);
+        return err;
+    }
+    *out = still;
+    return ORT_OK;
+}
+
+void
+dp_still_close(dp_still *still)
+{
+    if (still != NULL) {
+        dp_shard__close(still->shard, false);
+        free(still);
+    }
+}
+
+ort_err
+dp_snapshot_put_still(dp_snapshot_writer *w, dp_still *still, const char *name,
+                      const char *const *aliases, size_t alias_count, ort_diag *diag)
+{
+    dp_export *view = NULL;
+    dp_shard *s = still->shard;
+    ort_err err = dp_points_export(s->points, still->mark, &view, diag);
+    if (err == ORT_OK) {
+        err = put_view(w, s, s->schema, view, name, aliases, alias_count, diag);
+    }
+    dp_export_free(view);
     return err;
 }

@@ -142,7 +142,7 @@ dp_strict_bucket_fini(dp_strict_bucket *bucket)
 
 bool
 dp_strict_bucket_take(dp_strict_bucket *bucket, uint64_t per_minute, uint64_t cost, uint64_t now_ns,
-                      uint64_t *retry_s)
+                      double *left, uint64_t *retry_s)
 {
     const double most = (double)per_minute;
     const double wanted = (double)cost < most ? (double)cost : most;
@@ -160,6 +160,7 @@ dp_strict_bucket_take(dp_strict_bucket *bucket, uint64_t per_minute, uint64_t co
     if (taken) {
         bucket->tokens -= wanted;
     } else {
+        *left = bucket->tokens;
         *retry_s = (uint64_t)ceil((wanted - bucket->tokens) * 60.0 / most);
     }
     pthread_mutex_unlock(&bucket->lock);

@@ -54,8 +54,8 @@ void dp_strict_bucket_init(dp_strict_bucket *bucket);
 void dp_strict_bucket_fini(dp_strict_bucket *bucket);
 
 /* Takes `cost` tokens of a bucket of per_minute; more than the bucket ever holds is taken when it
- * is full, so that a large request is late and not impossible. false: not there, nothing taken, and
- * *retry_s is when to come again. */
+ * is full, so that a large request is late and not impossible. false: not there, nothing taken,
+ * *left is what there was, and *retry_s when to come again. */
 bool dp_strict_bucket_take(dp_strict_bucket *bucket, uint64_t per_minute, uint64_t cost,
-                           uint64_t now_ns, uint64_t *retry_s);
+                           uint64_t now_ns, double *left, uint64_t *retry_s);
 #endif /* DP_STRICT_H */

@@ -6,37 +6,11 @@
 
 #include "filter/evaluate_internal.h"
 
-/* Whether the index's path is that of the condition: behind the arrays it is nested in. */
-static bool
-is_at(const dp_path *whole, const dp_eval_place *place, const dp_path *path)
-{
-    uint32_t end = whole->count;
-    const dp_path *tail = path;
-    for (const dp_eval_place *p = place;; p = p->outer) {
-        if (end < tail->count) {
-            return false;
-        }
-        end -= tail->count;
-        for (uint32_t i = 0; i < tail->count; i++) {
-            if (!dp_step__is_same(&whole->steps[end + i], &tail->steps[i])) {
-                return false;
-            }
-        }
-        if (p == NULL) {
-            return end == 0;
-        }
-        if (end == 0 || whole->steps[--end].kind != DP_STEP_ALL) {
-            return false;
-        }
-        tail = p->path;
-    }
-}
-
 static const dp_payload_index *
 find_index(dp_eval *e, const dp_path *path)
 {
     for (size_t i = 0; i < e->over->index_count; i++) {
-        if (is_at(e->over->indexes[i]->field->path, e->place, path)) {
+        if (dp_path__is_at(e->over->indexes[i]->field->path, e->place, path)) {
             e->narrowed = true;
             return e->over->indexes[i];
         }
@@ -85,6 +59,19 @@ any_word(dp_eval *e, const dp_payload_index *x, const dp_text *texts, size_t cou
     dp_slots *set = dp_slots_new();
     for (size_t i = 0; set != NULL && i < count; i++) {
         dp_posting_into(dp_words_find(x->words, texts[i].text, texts[i].len), set);
+    }
+    e->err = set == NULL ? ORT_ENOMEM : e->err;
+    return set;
+}
+
+static dp_slots *
+any_uuid(dp_eval *e, const dp_payload_index *x, const dp_match *m)
+{
+    dp_slots *set = dp_slots_new();
+    for (size_t i = 0; set != NULL && i < m->count; i++) {
+        char room[ORT_POINT_ID_TEXT_BYTES];
+        const dp_text text = dp_text__of_uuid(m->texts[i], room);
+        dp_posting_into(dp_words_find(x->words, text.text, text.len), set);
     }
     e->err = set == NULL ? ORT_ENOMEM : e->err;
     return set;
@@ -161,6 +148,28 @@ match_keyword(dp_eval *e, const dp_payload_index *x, const dp_match *m)
         return some_leaf(e, x);
     default:
         return others(e, x);
+    }
+}
+
+/* The index has UUIDs in one spelling. What was settled by a declaration is compared in it too;
+ * otherwise a string is what it is, and only its spelling is in doubt. */
+static dp_both
+match_uuid(dp_eval *e, const dp_payload_index *x, const dp_field *f)
+{
+    const dp_match *m = &f->match;
+    const bool by_value = f->text_number == DP_TEXT_NONE ||
+                          dp_filter_texts_by_value(e->over->texts, f->text_number) != NULL;
+    switch (m->kind) {
+    case DP_MATCH_STRING:
+    case DP_MATCH_ANY_STRING:
+        return by_value ? dp_both__exactly(e, any_uuid(e, x, m))
+                        : dp_both__between(e, NULL, any_uuid(e, x, m));
+    case DP_MATCH_EXCEPT_STRING:
+        return by_value ? all_but(e, x, any_uuid(e, x, m)) : some_leaf(e, x);
+    case DP_MATCH_PREFIX: /* of the text as it was written */
+        return some_leaf(e, x);
+    default:
+        return match_keyword(e, x, m);
     }
 }
 
@@ -304,8 +313,9 @@ eval_match(dp_eval *e, const dp_payload_index *x, const dp_field *f)
 {
     switch (x->field->kind) {
     case DP_FIELD_KEYWORD:
-    case DP_FIELD_UUID:
         return match_keyword(e, x, &f->match);
+    case DP_FIELD_UUID:
+        return match_uuid(e, x, f);
     case DP_FIELD_INTEGER:
         return match_integer(e, x, &f->match);
     case DP_FIELD_FLOAT:

@@ -18,12 +18,7 @@ typedef struct {
     bool exact; /* may is the same as sure, and not set */
 } dp_both;
 
-/* Inside `nested`: the path to the array, and the place that one is in. */
-typedef struct dp_eval_place dp_eval_place;
-struct dp_eval_place {
-    const dp_eval_place *outer;
-    const dp_path *path;
-};
+typedef dp_place dp_eval_place;
 
 typedef struct {
     const dp_evaluation *over;

@@ -39,7 +39,7 @@ typedef struct dp_fields dp_fields;
  *
  * ORT_EFORMAT    another kind, a parameter of a wrong type: Qdrant's "did not match any variant"
  * ORT_EVALIDATE  an integer index with neither lookup nor range; see dp_text_options_parse()
- * ORT_ENOTIMPL   see there. ORT_ENOMEM */
+ * ORT_ENOMEM */
 ORT_NODISCARD ort_err dp_field_check(ort_json spec, ort_diag *diag);
 
 const char *dp_field_kind_name(dp_field_kind kind);

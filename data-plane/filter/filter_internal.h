@@ -82,7 +82,10 @@ typedef struct {
     dp_count_range count;
     bool has_is_empty, is_empty;
     bool has_is_null, is_null;
-    uint32_t text_number; /* of the filter's text conditions; DP_TEXT_NONE: none of them */
+    /* Of the conditions that a declaration settles: on text, and strings that may name a UUID;
+     * DP_TEXT_NONE: none of them. */
+    uint32_t text_number;
+    const dp_place *place; /* of a string that may name a UUID; NULL: the point itself */
 } dp_field;
 
 #define DP_TEXT_NONE UINT32_MAX
@@ -141,9 +144,9 @@ struct dp_filter {
     bool wants_payload; /* one of them looks at payloads */
     const char **vector_names;
     uint32_t vector_name_count, vector_name_cap;
-    dp_field **text_fields; /* conditions on text, but for those in `nested` */
+    dp_field **text_fields; /* what a declaration settles, by text_number */
     uint32_t text_field_count, text_field_cap;
-    dp_fields *own_fields; /* text indexes that stand in a record; they rule its conditions */
+    dp_fields *own_fields; /* declarations that stand in a record; they rule its conditions */
     dp_path **paths;       /* all of the tree, to free */
     size_t path_count, path_cap;
     dp_block *blocks; /* the tree's memory */
@@ -151,6 +154,15 @@ struct dp_filter {
 
 /* What the condition asks by words, or NULL: as a part of the text. */
 dp_text_query *dp_filter_texts_peek(const dp_filter_texts *texts, uint32_t number);
+
+/* The strings of the condition, each UUID in its one spelling and sorted by that, where the field
+ * is declared to hold UUIDs; or NULL: strings are compared as they are written. */
+const dp_match *dp_filter_texts_by_value(const dp_filter_texts *texts, uint32_t number);
+
+/* The text, or where it is a UUID in any of its forms, that in lower case with hyphens (in room).
+ */
+dp_text dp_text__of_uuid(dp_text text, char room[ORT_POINT_ID_TEXT_BYTES]);
+int dp_text__cmp(dp_text a, dp_text b);
 
 /* filter_match.c, for evaluation too. */
 double dp_geo__distance_m(dp_geo_point a, dp_geo_point b);

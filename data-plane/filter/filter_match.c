@@ -34,12 +34,22 @@ payload_of(subject *s)
     return s->doc != NULL ? ort_json_root(s->doc) : (ort_json){0};
 }
 
-static int
-text_cmp(dp_text a, dp_text b)
+int
+dp_text__cmp(dp_text a, dp_text b)
 {
     const size_t n = a.len < b.len ? a.len : b.len;
     const int c = n > 0 ? memcmp(a.text, b.text, n) : 0;
     return c != 0 ? c : a.len < b.len ? -1 : a.len > b.len;
+}
+
+dp_text
+dp_text__of_uuid(dp_text text, char room[ORT_POINT_ID_TEXT_BYTES])
+{
+    ort_point_id id;
+    if (ort_point_id_parse(text.text, text.len, false, &id, NULL) != ORT_OK) {
+        return text;
+    }
+    return (dp_text){.text = room, .len = ort_point_id_format(id, room)};
 }
 
 static bool
@@ -48,7 +58,7 @@ has_text(const dp_match *m, dp_text t)
     size_t lo = 0, hi = m->count;
     while (lo < hi) {
         const size_t mid = lo + (hi - lo) / 2;
-        const int c = text_cmp(m->texts[mid], t);
+        const int c = dp_text__cmp(m->texts[mid], t);
         if (c == 0) {
             return true;
         }
@@ -147,6 +157,19 @@ match_one(const dp_match *m, ort_json v)
     default:
         return false;
     }
+}
+
+/* Strings of a field that is declared to hold UUIDs. */
+static bool
+match_value(const dp_match *m, ort_json v)
+{
+    char room[ORT_POINT_ID_TEXT_BYTES];
+    dp_text t;
+    if (ort_json_type_of(v) != ORT_JSON_STRING) {
+        return match_one(m, v);
+    }
+    t.text = ort_json_str(v, &t.len);
+    return t.text != NULL && match_text(m, dp_text__of_uuid(t, room));
 }
 
 static bool
@@ -252,12 +275,24 @@ look_for_words(dp_text_query *words, ort_json v)
            dp_text_query_holds(words);
 }
 
+/* How a declaration settles the condition; both NULL: not at all. */
+typedef struct {
+    dp_text_query *words; /* in place of field->match, which asks for words */
+    const dp_match *by_value;
+} settled;
+
 static bool
-field_holds_for(const dp_field *f, dp_text_query *words, ort_json v)
+match_holds(const dp_field *f, settled how, ort_json v)
 {
-    return (words != NULL ? look_for_words(words, v)
-                          : f->match.kind != DP_MATCH_NONE && match_one(&f->match, v)) ||
-           (f->range.given && range_one(&f->range, v)) ||
+    return how.words != NULL      ? look_for_words(how.words, v)
+           : how.by_value != NULL ? match_value(how.by_value, v)
+                                  : f->match.kind != DP_MATCH_NONE && match_one(&f->match, v);
+}
+
+static bool
+field_holds_for(const dp_field *f, settled how, ort_json v)
+{
+    return match_holds(f, how, v) || (f->range.given && range_one(&f->range, v)) ||
            (f->geo.kind != DP_GEO_NONE && geo_one(&f->geo, v));
 }
 
@@ -305,7 +340,7 @@ holds_null(ort_json v)
 /* What a walk over the values of one path learns. */
 typedef struct {
     const dp_field *field; /* NULL: only empty and null are asked */
-    dp_text_query *words;  /* in place of field->match, which asks for words */
+    settled how;
     bool any_value, all_empty, any_null, holds, count_holds;
 } field_walk;
 
@@ -321,10 +356,10 @@ visit_value(void *ctx, ort_json v)
     }
     if (!w->holds && ort_json_type_of(v) == ORT_JSON_ARRAY) {
         for (ort_json_iter it = ort_json_each(v); !w->holds && ort_json_step(&it);) {
-            w->holds = field_holds_for(w->field, w->words, it.value);
+            w->holds = field_holds_for(w->field, w->how, it.value);
         }
     } else if (!w->holds) {
-        w->holds = field_holds_for(w->field, w->words, v);
+        w->holds = field_holds_for(w->field, w->how, v);
     }
     w->count_holds =
         w->count_holds || (w->field->count.given && count_holds(&w->field->count, values_in(v)));
@@ -332,11 +367,11 @@ visit_value(void *ctx, ort_json v)
 }
 
 static field_walk
-walk_field(const dp_path *path, const dp_field *field, dp_text_query *words, ort_json root)
+walk_field(const dp_path *path, const dp_field *field, settled how, ort_json root)
 {
-    field_walk w = {.field = field, .words = words, .all_empty = true};
-    if (words != NULL) {
-        dp_text_query_begin(words);
+    field_walk w = {.field = field, .how = how, .all_empty = true};
+    if (how.words != NULL) {
+        dp_text_query_begin(how.words);
     }
     dp_path_each(path, root, visit_value, &w);
     return w;
@@ -345,8 +380,9 @@ walk_field(const dp_path *path, const dp_field *field, dp_text_query *words, ort
 static bool
 field_matches(const dp_field *f, const subject *s, ort_json root)
 {
-    const field_walk w =
-        walk_field(f->path, f, dp_filter_texts_peek(s->point->texts, f->text_number), root);
+    const settled how = {dp_filter_texts_peek(s->point->texts, f->text_number),
+                         dp_filter_texts_by_value(s->point->texts, f->text_number)};
+    const field_walk w = walk_field(f->path, f, how, root);
     return w.holds || w.count_holds ||
            (!w.any_value && f->count.given && count_holds(&f->count, 0)) ||
            (f->has_is_empty && w.all_empty == f->is_empty) ||
@@ -421,9 +457,9 @@ condition_matches(const dp_condition *c, subject *s, const ort_json *element)
     case DP_COND_FIELD:
         return field_matches(c->u.field, s, root);
     case DP_COND_IS_EMPTY:
-        return walk_field(c->path, NULL, NULL, root).all_empty;
+        return walk_field(c->path, NULL, (settled){0}, root).all_empty;
     case DP_COND_IS_NULL:
-        return walk_field(c->path, NULL, NULL, root).any_null;
+        return walk_field(c->path, NULL, (settled){0}, root).any_null;
     default:
         nested = (nested_walk){.clauses = c->clauses, .s = s};
         dp_path_each(c->path, root, visit_array, &nested);

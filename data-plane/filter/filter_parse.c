@@ -24,8 +24,8 @@ typedef struct {
     ort_diag *diag;
     char where[256];
     size_t where_len;
-    uint32_t nested; /* how deep */
-    bool record;     /* what a record adds is allowed */
+    const dp_place *place; /* inside `nested` */
+    bool record;           /* what a record adds is allowed */
 } parser;
 
 static const char no_condition[] = "data did not match any variant of untagged enum Condition";
@@ -117,9 +117,7 @@ static int
 order_texts(const void *a, const void *b)
 {
     const dp_text *x = a, *y = b;
-    const size_t n = x->len < y->len ? x->len : y->len;
-    const int c = n > 0 ? memcmp(x->text, y->text, n) : 0;
-    return c != 0 ? c : x->len < y->len ? -1 : x->len > y->len;
+    return dp_text__cmp(*x, *y);
 }
 
 static int
@@ -430,18 +428,41 @@ parse_flag(parser *p, ort_json v, bool *has, bool *out)
     return ort_json_bool(v, out) == ORT_OK ? ORT_OK : malformed(p);
 }
 
-/* Numbers the text conditions. Inside `nested` they ask for parts of strings: no index knows which
- * words stand in one element. */
+/* Whether a declaration can settle what the condition means. Text inside `nested` asks for parts
+ * of strings: no index knows which words stand in one element. */
+static bool
+may_be_settled(const parser *p, const dp_match *m)
+{
+    char room[ORT_POINT_ID_TEXT_BYTES];
+    switch (m->kind) {
+    case DP_MATCH_TEXT:
+    case DP_MATCH_TEXT_ANY:
+    case DP_MATCH_PHRASE:
+        return p->place == NULL;
+    case DP_MATCH_STRING:
+    case DP_MATCH_ANY_STRING:
+    case DP_MATCH_EXCEPT_STRING:
+        for (size_t i = 0; i < m->count; i++) {
+            if (dp_text__of_uuid(m->texts[i], room).text == room) {
+                return true;
+            }
+        }
+        return false;
+    default:
+        return false;
+    }
+}
+
+/* Numbers the conditions that a declaration settles. */
 static ort_err
 note_text(parser *p, dp_field *f)
 {
     dp_filter *filter = p->filter;
     f->text_number = DP_TEXT_NONE;
-    if ((f->match.kind != DP_MATCH_TEXT && f->match.kind != DP_MATCH_TEXT_ANY &&
-         f->match.kind != DP_MATCH_PHRASE) ||
-        p->nested > 0) {
+    if (!may_be_settled(p, &f->match)) {
         return ORT_OK;
     }
+    f->place = p->place;
     if (filter->text_field_count == filter->text_field_cap) {
         const uint32_t cap = filter->text_field_cap == 0 ? 4 : filter->text_field_cap * 2;
         dp_field **grown = realloc(filter->text_fields, cap * sizeof(dp_field *));
@@ -584,10 +605,15 @@ parse_nested(parser *p, dp_condition *c, ort_json v)
     if (err == ORT_OK && c->path->steps[c->path->count - 1].kind == DP_STEP_ALL) {
         c->path->count--;
     }
+    dp_place *place = take(p, 1, sizeof *place);
+    if (err != ORT_OK || place == NULL) {
+        return err != ORT_OK ? err : no_memory(p);
+    }
     const size_t before = enter(p, "nested.filter", SIZE_MAX);
-    p->nested++;
-    err = err == ORT_OK ? parse_clauses(p, c->clauses, filter) : err;
-    p->nested--;
+    *place = (dp_place){.outer = p->place, .path = c->path};
+    p->place = place;
+    err = parse_clauses(p, c->clauses, filter);
+    p->place = place->outer;
     leave(p, before);
     return err;
 }

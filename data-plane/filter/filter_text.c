@@ -1,14 +1,21 @@
-/* Conditions on text meet the declared text indexes: they ask for words then. */
+/* What conditions mean where a field has been declared: on text they ask for words then, and
+ * strings of a field that holds UUIDs are compared by value, however they are written. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "filter/evaluate.h"
 #include "filter/filter_internal.h"
 
+/* By text_number; both NULL: as it stands in the filter. */
+typedef struct {
+    dp_text_query *words;
+    dp_match *by_value; /* with its texts in one piece of memory */
+} rule;
+
 struct dp_filter_texts {
     dp_fields *fields; /* whose options the queries use */
     uint32_t count;
-    dp_text_query *queries[]; /* by text_number; NULL: asks for a part of the string */
+    rule rules[];
 };
 
 static dp_text_mode
@@ -19,16 +26,75 @@ mode_of(const dp_match *m)
                                         : DP_TEXT_ALL;
 }
 
+static bool
+is_on_text(const dp_field *f)
+{
+    return f->match.kind == DP_MATCH_TEXT || f->match.kind == DP_MATCH_TEXT_ANY ||
+           f->match.kind == DP_MATCH_PHRASE;
+}
+
 /* The declaration that settles the condition, or NULL. A phrase is asked by words only of an index
  * that was declared for it. */
 static const dp_declared_field *
 settled_by(const dp_field *f, const dp_fields *fields)
 {
-    const dp_declared_field *field = dp_fields_find(fields, f->path);
-    return field != NULL && field->kind == DP_FIELD_TEXT &&
-                   (f->match.kind != DP_MATCH_PHRASE || field->text.phrase_matching)
-               ? field
-               : NULL;
+    for (size_t i = 0; i < dp_fields_count(fields); i++) {
+        const dp_declared_field *d = dp_fields_peek(fields, i);
+        if (dp_path__is_at(d->path, f->place, f->path)) {
+            const bool text = d->kind == DP_FIELD_TEXT &&
+                              (f->match.kind != DP_MATCH_PHRASE || d->text.phrase_matching);
+            return (is_on_text(f) ? text : d->kind == DP_FIELD_UUID) ? d : NULL;
+        }
+    }
+    return NULL;
+}
+
+static int
+order_texts(const void *a, const void *b)
+{
+    const dp_text *x = a, *y = b;
+    return dp_text__cmp(*x, *y);
+}
+
+/* A copy of the condition with each UUID in its one spelling. */
+static ort_err
+make_by_value(dp_match **out, const dp_match *m)
+{
+    size_t bytes = sizeof **out + m->count * sizeof *m->texts;
+    for (size_t i = 0; i < m->count; i++) {
+        bytes += m->texts[i].len + ORT_POINT_ID_TEXT_BYTES;
+    }
+    dp_match *copy = malloc(bytes);
+    if (copy == NULL) {
+        return ORT_ENOMEM;
+    }
+    *copy = (dp_match){.kind = m->kind, .count = m->count, .texts = (dp_text *)(void *)(copy + 1)};
+    char *at = (char *)(copy->texts + m->count);
+    for (size_t i = 0; i < m->count; i++) {
+        char room[ORT_POINT_ID_TEXT_BYTES];
+        const dp_text text = dp_text__of_uuid(m->texts[i], room);
+        memcpy(at, text.text, text.len);
+        copy->texts[i] = (dp_text){.text = at, .len = text.len};
+        at += text.len;
+    }
+    if (copy->count > 1) {
+        qsort(copy->texts, copy->count, sizeof *copy->texts, order_texts);
+    }
+    *out = copy;
+    return ORT_OK;
+}
+
+static ort_err
+settle(rule *out, const dp_field *f, const dp_declared_field *by, ort_diag *diag)
+{
+    const ort_err err = is_on_text(f)
+                            ? dp_text_query_new(&out->words, &by->text, mode_of(&f->match),
+                                                f->match.raw.text, f->match.raw.len)
+                            : make_by_value(&out->by_value, &f->match);
+    return err == ORT_OK ? ORT_OK
+           : err == ORT_ETOOBIG
+               ? ort_fail(diag, ORT_EVALIDATE, "a text condition has too many words")
+               : ort_fail(diag, err, "out of memory");
 }
 
 ort_err
@@ -39,28 +105,25 @@ dp_filter_bind(const dp_filter *filter, dp_fields *fields, dp_filter_texts **out
     if (filter == NULL) {
         return ORT_OK;
     }
-    dp_fields *rule = filter->own_fields != NULL ? filter->own_fields : fields;
+    dp_fields *by = filter->own_fields != NULL ? filter->own_fields : fields;
     for (uint32_t i = 0; i < filter->text_field_count; i++) {
         const dp_field *f = filter->text_fields[i];
-        const dp_declared_field *field = settled_by(f, rule);
+        const dp_declared_field *field = settled_by(f, by);
         if (field == NULL) {
             continue;
         }
         if (texts == NULL) {
-            texts = calloc(1, sizeof *texts + filter->text_field_count * sizeof(dp_text_query *));
+            texts = calloc(1, sizeof *texts + filter->text_field_count * sizeof(rule));
             if (texts == NULL) {
                 return ort_fail(diag, ORT_ENOMEM, "out of memory");
             }
             texts->count = filter->text_field_count;
-            texts->fields = dp_fields_ref(rule);
+            texts->fields = dp_fields_ref(by);
         }
-        const ort_err err = dp_text_query_new(&texts->queries[i], &field->text, mode_of(&f->match),
-                                              f->match.raw.text, f->match.raw.len);
+        const ort_err err = settle(&texts->rules[i], f, field, diag);
         if (err != ORT_OK) {
             dp_filter_texts_free(texts);
-            return err == ORT_ETOOBIG
-                       ? ort_fail(diag, ORT_EVALIDATE, "a text condition has too many words")
-                       : ort_fail(diag, err, "out of memory");
+            return err;
         }
     }
     *out = texts;
@@ -74,7 +137,8 @@ dp_filter_texts_free(dp_filter_texts *texts)
         return;
     }
     for (uint32_t i = 0; i < texts->count; i++) {
-        dp_text_query_free(texts->queries[i]);
+        dp_text_query_free(texts->rules[i].words);
+        free(texts->rules[i].by_value);
     }
     dp_fields_unref(texts->fields);
     free(texts);
@@ -83,7 +147,13 @@ dp_filter_texts_free(dp_filter_texts *texts)
 dp_text_query *
 dp_filter_texts_peek(const dp_filter_texts *texts, uint32_t number)
 {
-    return texts != NULL && number != DP_TEXT_NONE ? texts->queries[number] : NULL;
+    return texts != NULL && number != DP_TEXT_NONE ? texts->rules[number].words : NULL;
+}
+
+const dp_match *
+dp_filter_texts_by_value(const dp_filter_texts *texts, uint32_t number)
+{
+    return texts != NULL && number != DP_TEXT_NONE ? texts->rules[number].by_value : NULL;
 }
 
 bool
@@ -121,7 +191,7 @@ dp_filter_write_record(const dp_filter *filter, const dp_fields *fields, ort_buf
     }
     ort_jw_object_end(&w);
     ort_buf_putc(out, ',');
-    ort_buf_put(out, filter->text + 1, filter->text_len - 1); /* it has members: text conditions */
+    ort_buf_put(out, filter->text + 1, filter->text_len - 1); /* it has members: these conditions */
 }
 
 /* --- strict mode --------------------------------------------------------------------------------

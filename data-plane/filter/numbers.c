@@ -504,16 +504,16 @@ dp_numbers_end(dp_numbers_walk *w)
  * LEB128 slot. */
 
 static void
-encode_pairs(const block *b, uint32_t below, ort_buf *out)
+encode_pairs(const block *b, uint32_t below, int64_t from, ort_buf *out)
 {
     uint32_t n = 0;
     uint64_t before = (uint64_t)INT64_MIN;
     for (uint32_t i = 0; i < b->count; i++) {
-        n += b->slots[i] < below;
+        n += b->slots[i] < below && b->keys[i] >= from;
     }
     dp_leb_put(out, n);
     for (uint32_t i = 0; i < b->count; i++) {
-        if (b->slots[i] < below) {
+        if (b->slots[i] < below && b->keys[i] >= from) {
             dp_leb_put(out, (uint64_t)b->keys[i] - before);
             dp_leb_put(out, b->slots[i]);
             before = (uint64_t)b->keys[i];
@@ -521,20 +521,31 @@ encode_pairs(const block *b, uint32_t below, ort_buf *out)
     }
 }
 
-void
-dp_numbers_encode(const dp_numbers *map, uint32_t below, ort_buf *out)
+bool
+dp_numbers_encode(const dp_numbers *map, uint32_t below, int64_t *from, size_t bytes, ort_buf *out,
+                  uint64_t *count)
 {
-    dp_leb_put(out, map->count);
-    for (uint32_t i = 0; i < map->count; i++) {
+    const size_t full = out->len + bytes;
+    /* Blocks may have been parted or grown since: one may begin with keys that were written. */
+    for (uint32_t i = find_block(map, *from); i < map->count; i++) {
         const block *b = &map->blocks[i];
         ort_buf_put_u8(out, b->keys == NULL ? SAME_CODE : PAIRS_CODE);
         if (b->keys == NULL) {
             ort_buf_put_u64(out, (uint64_t)b->first);
             dp_slots_encode(b->set, below, out);
         } else {
-            encode_pairs(b, below, out);
+            encode_pairs(b, below, *from, out);
+        }
+        (*count)++;
+        if (b->last == INT64_MAX) {
+            return false;
+        }
+        *from = b->last + 1;
+        if (out->len >= full) {
+            return true;
         }
     }
+    return false;
 }
 
 /* Blocks come in order, but a bad file may say otherwise: what breaks the order is refused. */

@@ -47,7 +47,11 @@ dp_numbers_walk dp_numbers_begin(const dp_numbers *map, bool descending, int64_t
 ORT_NODISCARD ort_err dp_numbers_next(dp_numbers_walk *walk, int64_t *key, uint32_t *slot);
 void dp_numbers_end(dp_numbers_walk *walk);
 
-/* Without slots at or above `below`. Decode as dp_slots_decode(). */
-void dp_numbers_encode(const dp_numbers *map, uint32_t below, ort_buf *out);
+/* Appends keys from *from on, without slots at or above `below`, until out has grown by about
+ * `bytes`; *count grows by the blocks that were written, and *from goes behind them. false: there
+ * is no more. dp_numbers_decode() wants the LEB128 number of blocks, then the blocks; between two
+ * calls slots from `below` on may be added to the map. Decode as dp_slots_decode(). */
+bool dp_numbers_encode(const dp_numbers *map, uint32_t below, int64_t *from, size_t bytes,
+                       ort_buf *out, uint64_t *count);
 ORT_NODISCARD ort_err dp_numbers_decode(dp_numbers **out, ort_cursor *from, uint32_t slot_end);
 #endif /* DP_NUMBERS_H */

@@ -112,6 +112,32 @@ dp_path_parse(dp_path **out, const char *text, size_t len, ort_diag *diag)
     return ORT_OK;
 }
 
+/* The arrays on the way are named with [] in the whole path, and without it in the places. */
+bool
+dp_path__is_at(const dp_path *whole, const dp_place *place, const dp_path *path)
+{
+    uint32_t end = whole->count;
+    const dp_path *tail = path;
+    for (const dp_place *p = place;; p = p->outer) {
+        if (end < tail->count) {
+            return false;
+        }
+        end -= tail->count;
+        for (uint32_t i = 0; i < tail->count; i++) {
+            if (!dp_step__is_same(&whole->steps[end + i], &tail->steps[i])) {
+                return false;
+            }
+        }
+        if (p == NULL) {
+            return end == 0;
+        }
+        if (end == 0 || whole->steps[--end].kind != DP_STEP_ALL) {
+            return false;
+        }
+        tail = p->path;
+    }
+}
+
 void
 dp_path_free(dp_path *path)
 {

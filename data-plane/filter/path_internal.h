@@ -30,6 +30,17 @@ dp_step__is_same(const dp_step *a, const dp_step *b)
             (a->key_len == b->key_len && memcmp(a->key, b->key, a->key_len) == 0));
 }
 
+/* Inside `nested`: the path to the array, and the place that one is in. */
+typedef struct dp_place dp_place;
+struct dp_place {
+    const dp_place *outer;
+    const dp_path *path;
+};
+
+/* Whether `whole` leads where `path` does when it begins at an element of the place (NULL: at the
+ * point itself). */
+bool dp_path__is_at(const dp_path *whole, const dp_place *place, const dp_path *path);
+
 /* The member of object with this key, the last where it stands twice; type NONE otherwise. */
 ort_json dp_json_member(ort_json object, const char *key, size_t len);
 #endif /* DP_PATH_INTERNAL_H */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "filter/filter_internal.h"
 #include "filter/path_internal.h"
 #include "filter/payload_index_internal.h"
 
@@ -249,7 +250,12 @@ add_leaf(adding *a, ort_json v)
     } else if (x->tokenizer != NULL) {
         a->err = dp_tokenizer_run(x->tokenizer, text, len, false, add_token, a);
     } else {
-        a->err = dp_words_add(x->words, text, len, a->slot);
+        char room[ORT_POINT_ID_TEXT_BYTES];
+        dp_text word = {.text = text, .len = len};
+        if (x->field->kind == DP_FIELD_UUID) {
+            word = dp_text__of_uuid(word, room);
+        }
+        a->err = dp_words_add(x->words, word.text, word.len, a->slot);
     }
 }
 

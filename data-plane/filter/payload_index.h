@@ -57,6 +57,21 @@ void dp_payload_index_file_name(const dp_declared_field *field,
 ORT_NODISCARD ort_err dp_payload_index_save(const dp_payload_index *index, int dir_fd,
                                             const dp_payload_index_stamp *stamp, ort_diag *diag);
 
+/* The same in steps, for an index that slots from stamp->slot_end on are added to meanwhile:
+ * whoever does that, and whoever calls new and step, keep out of each other's way; sweeps, and the
+ * index's end, wait for the last step. free(NULL) is fine. */
+typedef struct dp_payload_saving dp_payload_saving;
+ORT_NODISCARD ort_err dp_payload_saving_new(dp_payload_saving **out, const dp_payload_index *index,
+                                            const dp_payload_index_stamp *stamp);
+void dp_payload_saving_free(dp_payload_saving *saving);
+
+/* Copies some of the index, for about a millisecond; false: it has all of it. */
+bool dp_payload_saving_step(dp_payload_saving *saving);
+
+/* Replaces the file; the index is not looked at any more. Errors as of dp_payload_index_save(). */
+ORT_NODISCARD ort_err dp_payload_saving_write(dp_payload_saving *saving, int dir_fd,
+                                              ort_diag *diag);
+
 /* Reads an index back. Whatever the bytes are: what is given is a sound index, or an error, and
  * then the caller builds anew.
  *

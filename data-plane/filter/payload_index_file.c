@@ -8,7 +8,8 @@
  *       24     8  generation   of the checkpoint that numbers the slots
  *       32     4  slot_end     slots in it are below
  *       36     4  kind         dp_field_kind
- *       40     4  icu          version of ICU that made the tokens; 0 where there are none
+ *       40     4  rules        how its words were made: of texts the version of ICU, of UUIDs 1 (in
+ *                              one spelling; 0 was as they were written), else 0
  *       44     4  zero
  *       48     8  body bytes
  *       56     4  crc32c       of the body
@@ -20,6 +21,7 @@
  * a right checksum, what is read back is sound or refused. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <unicode/uversion.h>
@@ -30,6 +32,7 @@
 #include "filter/payload_index_internal.h"
 
 #define HEADER_BYTES 64u
+#define STEP_BYTES (256u << 10) /* copied with writers held up */
 #define FILE_BYTES_MAX (UINT64_C(1) << 32)
 
 static const unsigned char magic[8] = {'O', 'R', 'T', 'P', 'I', 'X', '\0', 1};
@@ -42,11 +45,11 @@ dp_payload_index_file_name(const dp_declared_field *field, char out[DP_PAYLOAD_I
 }
 
 static uint32_t
-icu_version(dp_field_kind kind)
+rules_of(dp_field_kind kind)
 {
     UVersionInfo v;
     if (kind != DP_FIELD_TEXT) {
-        return 0;
+        return kind == DP_FIELD_UUID;
     }
     u_getVersion(v);
     return ort_get_u32(v);
@@ -61,42 +64,108 @@ put_header(ort_buf *out, const dp_payload_index *x, const dp_payload_index_stamp
     ort_buf_put_u64(out, stamp->generation);
     ort_buf_put_u32(out, stamp->slot_end);
     ort_buf_put_u32(out, x->field->kind);
-    ort_buf_put_u32(out, icu_version(x->field->kind));
+    ort_buf_put_u32(out, rules_of(x->field->kind));
     ort_buf_put_u32(out, 0);
     ort_buf_put_u64(out, 0); /* the body's length and checksum come when it is known */
     ort_buf_put_u64(out, 0);
+}
+
+struct dp_payload_saving {
+    const dp_payload_index *index; /* until the last step */
+    uint32_t below;
+    char name[DP_PAYLOAD_INDEX_NAME_BYTES];
+    ort_buf head;  /* all before the number of words or blocks */
+    ort_buf items; /* those */
+    uint64_t item_count;
+    int64_t number; /* where numbers go on */
+    ort_buf word;   /* behind which words go on */
+    bool has_word;
+};
+
+ort_err
+dp_payload_saving_new(dp_payload_saving **out, const dp_payload_index *x,
+                      const dp_payload_index_stamp *stamp)
+{
+    dp_payload_saving *s = calloc(1, sizeof *s);
+    *out = s;
+    if (s == NULL) {
+        return ORT_ENOMEM;
+    }
+    s->index = x;
+    s->below = stamp->slot_end;
+    s->number = INT64_MIN;
+    dp_payload_index_file_name(x->field, s->name);
+    put_header(&s->head, x, stamp);
+    dp_leb_put(&s->head, x->field->name_len);
+    ort_buf_put(&s->head, x->field->name, x->field->name_len);
+    dp_leb_put(&s->head, x->field->definition_len);
+    ort_buf_put(&s->head, x->field->definition, x->field->definition_len);
+    for (int i = 0; i < DP_HAS_COUNT; i++) {
+        dp_slots_encode(x->has[i], s->below, &s->head);
+    }
+    return ORT_OK;
+}
+
+void
+dp_payload_saving_free(dp_payload_saving *s)
+{
+    if (s != NULL) {
+        ort_buf_fini(&s->head);
+        ort_buf_fini(&s->items);
+        ort_buf_fini(&s->word);
+        free(s);
+    }
+}
+
+bool
+dp_payload_saving_step(dp_payload_saving *s)
+{
+    const char *last = NULL;
+    size_t len = 0;
+    if (s->index->words == NULL) {
+        return dp_numbers_encode(s->index->numbers, s->below, &s->number, STEP_BYTES, &s->items,
+                                 &s->item_count);
+    }
+    dp_words_encode(s->index->words, s->below, s->has_word ? s->word.data : NULL, s->word.len,
+                    STEP_BYTES, &s->items, &s->item_count, &last, &len);
+    if (last == NULL) {
+        return false;
+    }
+    ort_buf_clear(&s->word);
+    ort_buf_put(&s->word, last, len);
+    ort_buf_put_u8(&s->word, 0); /* never without bytes: NULL would mean the beginning */
+    s->word.len = len;
+    s->has_word = true;
+    return !s->word.failed;
+}
+
+ort_err
+dp_payload_saving_write(dp_payload_saving *s, int dir_fd, ort_diag *diag)
+{
+    ort_buf *out = &s->head;
+    dp_leb_put(out, s->item_count);
+    ort_buf_put(out, s->items.data, s->items.len);
+    if (out->failed || s->items.failed || s->word.failed) {
+        return ort_fail(diag, ORT_ENOMEM, "out of memory");
+    }
+    ort_put_u64(out->data + 48, out->len - HEADER_BYTES);
+    ort_put_u32(out->data + 56, ort_crc32c(0, out->data + HEADER_BYTES, out->len - HEADER_BYTES));
+    ort_put_u32(out->data + 60, ort_crc32c(0, out->data, 60));
+    return ort_file_replace(dir_fd, s->name, out->data, out->len, 0600, diag);
 }
 
 ort_err
 dp_payload_index_save(const dp_payload_index *x, int dir_fd, const dp_payload_index_stamp *stamp,
                       ort_diag *diag)
 {
-    char name[DP_PAYLOAD_INDEX_NAME_BYTES];
-    ort_buf out = {0};
-    put_header(&out, x, stamp);
-    dp_leb_put(&out, x->field->name_len);
-    ort_buf_put(&out, x->field->name, x->field->name_len);
-    dp_leb_put(&out, x->field->definition_len);
-    ort_buf_put(&out, x->field->definition, x->field->definition_len);
-    for (int i = 0; i < DP_HAS_COUNT; i++) {
-        dp_slots_encode(x->has[i], stamp->slot_end, &out);
+    dp_payload_saving *saving;
+    if (dp_payload_saving_new(&saving, x, stamp) != ORT_OK) {
+        return ort_fail(diag, ORT_ENOMEM, "out of memory");
     }
-    if (x->words != NULL) {
-        dp_words_encode(x->words, stamp->slot_end, &out);
-    } else {
-        dp_numbers_encode(x->numbers, stamp->slot_end, &out);
+    while (dp_payload_saving_step(saving)) {
     }
-    ort_err err = ort_buf_check(&out);
-    if (err == ORT_OK) {
-        ort_put_u64(out.data + 48, out.len - HEADER_BYTES);
-        ort_put_u32(out.data + 56, ort_crc32c(0, out.data + HEADER_BYTES, out.len - HEADER_BYTES));
-        ort_put_u32(out.data + 60, ort_crc32c(0, out.data, 60));
-        dp_payload_index_file_name(x->field, name);
-        err = ort_file_replace(dir_fd, name, out.data, out.len, 0600, diag);
-    } else {
-        err = ort_fail(diag, err, "out of memory");
-    }
-    ort_buf_fini(&out);
+    const ort_err err = dp_payload_saving_write(saving, dir_fd, diag);
+    dp_payload_saving_free(saving);
     return err;
 }
 
@@ -121,8 +190,8 @@ check_header(ort_cursor *c, const dp_declared_field *field, const dp_payload_ind
         ort_get_u32(head + 36) != (uint32_t)field->kind) {
         return ort_fail(diag, ORT_ESTALE, "payload index `%s`: of another state", field->name);
     }
-    if (ort_get_u32(head + 40) != icu_version(field->kind)) {
-        return ort_fail(diag, ORT_EVERSION, "payload index `%s`: another ICU", field->name);
+    if (ort_get_u32(head + 40) != rules_of(field->kind)) {
+        return ort_fail(diag, ORT_EVERSION, "payload index `%s`: made by other rules", field->name);
     }
     return ORT_OK;
 }

@@ -1,5 +1,6 @@
 /* Words that carry no meaning of their own, by language: articles, pronouns, prepositions,
- * conjunctions, auxiliary verbs. Written by hand and kept short; a tenant adds his own. */
+ * conjunctions, auxiliary verbs. Written by hand and kept short; a tenant adds his own. The
+ * languages are those that Qdrant's requests may name. */
 #include <string.h>
 
 #include "filter/text.h"
@@ -94,7 +95,155 @@ static const struct {
      "такой там те тем то того тоже той только том ты у уже хотя чего чей чем что чтобы чье эта "
      "эти "
      "это я "},
+    {"arabic", " في من على إلى الى عن مع هذا هذه ذلك تلك هؤلاء أولئك الذي التي الذين اللذين اللاتي "
+               "ما ماذا من "
+               "هو هي هم هن هما أنا نحن أنت أنتم إن أن ان كان كانت كانوا يكون تكون ليس ليست لا لم "
+               "لن ما قد لقد "
+               "و أو او ثم بل لكن لكنه حتى إذا اذا إذ لو كل بعض غير بين بعد قبل عند عندما حيث كما "
+               "كيف متى أين "
+               "لماذا فوق تحت منذ خلال حول ضد له لها لهم به بها فيه فيها منه منها عليه عليها إليه "
+               "إليها أي كي "},
+    {"azerbaijani",
+     " və ya ilə amma lakin ancaq ki da də bu o bunlar onlar mən sən biz siz mənim sənin onun "
+     "bizim "
+     "sizin onların mənə sənə ona bizə sizə onlara bir hər heç çox az daha ən üçün kimi qədər "
+     "sonra "
+     "əvvəl isə əgər çünki belə elə necə nə niyə harada hansı kim var yox idi olan olur oldu deyil "
+     "özü öz bütün bəzi həm yalnız artıq hələ indi burada orada "},
+    {"basque",
+     " eta edo baina ere ez bai da dira zen ziren du dute zuen zuten naiz zara gara zarete dut "
+     "duzu "
+     "dugu duzue ni zu gu zuek hau hori hura hauek horiek haiek bere beren nire zure gure zein zer "
+     "nor non noiz nola zergatik bat batzuk hemen hor han orain gero beti oso asko gutxi baino "
+     "bezala "
+     "beste guztiak dela dago daude izan egin "},
+    {"bengali", " এবং ও বা কিন্তু তবে যদি তাহলে যে যা যার যারা তা তার তারা তাদের সে এ এই ওই সেই আমি "
+                "আমার আমরা আমাদের "
+                "তুমি তোমার আপনি আপনার তিনি কি কী কে কেন কখন কোথায় কিভাবে কোন না নয় নেই হয় হয়ে হবে "
+                "হল ছিল ছিলেন "
+                "আছে করে করা করতে থেকে জন্য সঙ্গে সাথে মধ্যে পর পরে আগে উপর নিয়ে দিয়ে মতো আর আরও খুব "
+                "সব কিছু এক একটি "},
+    {"catalan",
+     " a al als amb aquell aquella aquells aquelles aquest aquesta aquests aquestes això allò cap "
+     "com "
+     "d de del dels des ell ella elles ells em en ens entre era eren és està estan et fins ha han "
+     "he "
+     "hem hi ho i jo la les li llur lo el els l m me més meu meva molt molta n ni no nosaltres "
+     "nostre "
+     "o on pel pels per perquè però qual quan que qui què s sa se sense ser seu seva si sobre som "
+     "són "
+     "sóc t també te tenir teu teva tot tots tu un una uns unes us va vosaltres vostre "},
+    {"chinese", " 的 了 在 是 我 你 您 他 她 它 我们 你们 他们 她们 它们 这 那 这个 那个 这些 那些 "
+                "这里 那里 和 与 "
+                "及 或 或者 而 而且 但 但是 因为 所以 如果 虽然 然而 就 都 也 还 又 再 很 太 更 最 "
+                "不 没 没有 有 "
+                "着 过 地 得 之 其 把 被 让 给 对 对于 从 向 往 到 以 于 为 为了 由 由于 跟 比 吗 "
+                "呢 吧 啊 什么 谁 "
+                "哪 哪里 哪个 怎么 怎样 为什么 多少 几 每 各 某 等 会 能 可以 要 将 已 已经 "},
+    {"greek", " ο η το οι τα του της των τον την τους τις ένας μια μία ένα και ή αλλά όμως αν εάν "
+              "να θα δεν δε "
+              "μη μην που πως πώς πού ότι όταν γιατί διότι για με σε από προς παρά κατά μετά αντί "
+              "χωρίς ως σαν "
+              "στο στη στην στον στους στις στα είναι ήταν είμαι είσαι είμαστε έχει έχω έχουν "
+              "αυτός αυτή αυτό "
+              "αυτοί αυτές αυτά εγώ εσύ εμείς εσείς μου σου μας σας ποιος ποια ποιο τι κάθε όλα "
+              "όλοι πολύ πιο "
+              "επίσης μόνο εδώ εκεί τώρα "},
+    {"hebrew", " של את על אל אם אבל או כי לא כן גם רק עם מן מ ב ל ה ו ש הוא היא הם הן אני אנחנו "
+               "אתה את אתם אתן "
+               "זה זו זאת אלה אלו שלי שלך שלו שלה שלנו שלכם שלהם לי לך לו לה לנו להם היה הייתה היו "
+               "יהיה להיות יש "
+               "אין מה מי איפה איך למה מתי כמה איזה כל כמו יותר מאוד עוד כבר עד בין אחרי לפני תחת "
+               "מעל אשר אז כאן "
+               "שם "},
+    {"hinglish", " aur ya lekin par agar to ki ka ke ko se mein me pe bhi hi hai hain ho hota hoti "
+                 "hote tha thi the "
+                 "hoga hogi honge main hum tum aap woh wo yeh ye voh mera meri mere hamara tumhara "
+                 "aapka uska uski "
+                 "uske unka iska iski iske inka kya kyun kyu kaun kab kahan kaise kitna koi kuch "
+                 "sab nahi nahin na "
+                 "mat jo jab jahan jaise phir fir abhi yahan wahan ek do bahut a an and are as at "
+                 "be by for from "
+                 "in is it of on or the this to was with "},
+    {"hungarian",
+     " a az egy és vagy de hogy ha nem is csak meg már még mert mint ki be le fel el át én te ő mi "
+     "ti "
+     "ők ez azt ezt ezek azok ennek annak ebben abban erre arra itt ott most akkor amikor ahol aki "
+     "ami "
+     "amely amit mely melyek milyen miért hol mikor hogyan van volt voltak vannak lesz lenne lehet "
+     "volna kell minden több nagyon sok saját után előtt alatt között szerint által pedig tehát "
+     "így "
+     "úgy olyan ilyen sem se "},
+    {"indonesian",
+     " yang dan di ke dari untuk pada dengan dalam adalah ini itu tidak bukan akan atau juga oleh "
+     "sebagai karena tetapi tapi namun jika kalau maka agar supaya saat ketika sudah telah belum "
+     "masih "
+     "sedang bisa dapat harus ada saya aku kamu anda dia ia kami kita mereka nya apa siapa mana "
+     "kapan "
+     "mengapa bagaimana berapa para setiap semua beberapa sangat lebih paling hanya lagi pun lalu "
+     "kemudian antara sampai hingga seperti sebuah seorang tersebut secara bahwa sehingga "},
+    {"japanese", " の に は を た が で て と し れ さ ある いる も する から な こと として い や "
+                 "れる など なっ ない "
+                 "この ため その あの あっ よう また もの という あり まで られ なる へ か だ これ "
+                 "によって により "
+                 "おり より による ず なり られる において なかっ なく しかし について だっ できる "
+                 "それ う ので なお "
+                 "のみ でき き つ における および いう さらに でも ら たり たち ます です ました "
+                 "でした せん ここ そこ "
+                 "あそこ どこ 私 あなた 彼 彼女 何 誰 いつ なぜ どの どう "},
+    {"kazakh", " және мен пен бен немесе бірақ алайда ал да де та те бұл осы сол ол олар мен сен "
+               "біз сіз сіздер "
+               "менің сенің оның біздің сіздің олардың маған саған оған бізге сізге оларға бір әр "
+               "барлық кейбір "
+               "көп аз өте ең үшін туралы сияқты дейін кейін бұрын егер өйткені сондықтан қалай не "
+               "неге қайда "
+               "қандай кім бар жоқ еді болған болды болып емес өзі өз ғана енді қазір мұнда онда "},
+    {"nepali",
+     " र तथा वा तर भने यदि किनभने को का की ले लाई मा बाट देखि सम्म सँग संग लागि यो त्यो यी ती यस त्यस "
+     "म हामी तिमी तपाईं उनी उनले ऊ उनीहरू मेरो हाम्रो तिम्रो तपाईंको उनको के को किन कहिले कहाँ कसरी कुन "
+     "छ छन् छु हो हुन् हुन्छ थियो थिए भएको भयो गर्न गर्ने गरेको पनि नै मात्र अब यहाँ त्यहाँ सबै केही धेरै "
+     "अरू एक होइन छैन न "},
+    {"romanian", " a acea această aceasta aceea acei aceia acel acela acele acelea acest acesta "
+                 "aceste acestea acești "
+                 "aceștia ai al ale am ar are aș asta au avea această ca când care ce cea cei cel "
+                 "cele că chiar cine "
+                 "cu cum da dacă dar de deci decât deși din după ea ei el ele era erau este eu "
+                 "eram fără fi fie fost "
+                 "iar îi îl în între îmi își la le li lor lui mai mă mea mei meu mi ne nici "
+                 "noastră noi nostru nu o "
+                 "ori pe pentru peste prin sa să sale sau se si și sunt suntem sub sus ta te toate "
+                 "tot toți tu un "
+                 "una unde unei unui unul vă voi "},
+    {"slovene", " in ali pa ampak toda da ne je so sem si smo ste bil bila bilo bili bile bi bo "
+                "bodo bom sta za z s "
+                "k h v na po pri pod nad pred od do iz o ob med brez skozi zaradi ker če ko kot "
+                "kjer ki kdo kaj "
+                "kako kdaj zakaj kateri katera katero ta to ti tisti tista tisto jaz on ona ono mi "
+                "vi oni one ga "
+                "jo jih mu ji jim se me te nas vas moj tvoj njegov njen naš vaš njihov svoj vse "
+                "vsi ves vsak še že "
+                "tudi le samo zelo bolj več ter torej tako tu tam zdaj potem "},
+    {"tajik",
+     " ва ё аммо лекин вале ки то агар чунки зеро ба дар аз бо барои бе то рӯи зери миёни байни "
+     "пеш пас "
+     "баъд ин он инҳо онҳо ман ту мо шумо ӯ вай онон худ ҳама ҳар баъзе як чӣ кӣ куҷо кай чаро чӣ "
+     "тавр "
+     "кадом чанд аст ҳаст ҳастанд буд буданд шуд шудан мешавад кард мекунад не нест на ҳам низ боз "
+     "хеле бисёр кам танҳо акнун ҳоло ҳамин ҳамон чун монанди "},
+    {"turkish", " acaba ama ancak artık asla aslında az bana bazı belki ben beni benim bir biraz "
+                "biri birkaç birçok "
+                "biz bize bizi bizim böyle bu buna bunda bundan bunlar bunu bunun burada çok çünkü "
+                "da daha de değil "
+                "diye en gibi göre hala hangi hatta hem hep hepsi her hiç için ile ise işte kadar "
+                "karşı kendi ki "
+                "kim kimse mı mi mu mü nasıl ne neden nerede niçin niye o olan olarak oldu olduğu "
+                "olması olur ona "
+                "ondan onlar onları onların onu onun oysa öyle sadece sanki sen seni senin siz "
+                "sizi sizin sonra "
+                "şey şu şöyle tüm var ve veya ya yani yok zaten "},
 };
+
+_Static_assert(sizeof lists / sizeof *lists <= 32, "a language is a bit");
 
 #define LANGUAGES (sizeof lists / sizeof *lists)
 

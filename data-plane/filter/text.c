@@ -267,6 +267,14 @@ tell_word(dp_tokenizer *t, const char *text, size_t len, bool query, dp_token_fn
 /* --- parting ------------------------------------------------------------------------------------
  */
 
+/* An accent, or the vowel sign of a script that writes vowels around its letters. */
+static bool
+is_mark(UChar32 c)
+{
+    const int8_t type = u_charType(c);
+    return type == U_NON_SPACING_MARK || type == U_COMBINING_SPACING_MARK;
+}
+
 static ort_err
 part_by_property(dp_tokenizer *t, const char *text, size_t len, bool query, dp_token_fn fn,
                  void *ctx)
@@ -277,10 +285,8 @@ part_by_property(dp_tokenizer *t, const char *text, size_t len, bool query, dp_t
         const size_t at = i;
         const UChar32 c = take_char(text, len, &i);
         /* Marks belong to the letter before them. */
-        const bool inside =
-            c >= 0 &&
-            (space ? !u_isUWhiteSpace(c)
-                   : u_isalnum(c) || (u_charType(c) == U_NON_SPACING_MARK && begin != SIZE_MAX));
+        const bool inside = c >= 0 && (space ? !u_isUWhiteSpace(c)
+                                             : u_isalnum(c) || (is_mark(c) && begin != SIZE_MAX));
         if (inside && begin == SIZE_MAX) {
             begin = at;
         } else if (!inside && begin != SIZE_MAX) {

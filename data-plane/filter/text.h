@@ -29,7 +29,6 @@ typedef struct {
  *
  * ORT_EFORMAT    a wrong type, an unknown tokenizer or language
  * ORT_EVALIDATE  min_token_len over max_token_len; over DP_STOP_WORDS_MAX
- * ORT_ENOTIMPL   stopwords of a language we have no list for
  * ORT_ENOMEM     as for the others, *out is {0} */
 #define DP_STOP_WORDS_MAX 4096u
 ORT_NODISCARD ort_err dp_text_options_parse(dp_text_options *out, ort_json params, ort_diag *diag);
@@ -37,6 +36,9 @@ void dp_text_options_fini(dp_text_options *options);
 
 /* Whether both make the same tokens of every text, and answer phrases alike. */
 bool dp_text_options_are_equal(const dp_text_options *a, const dp_text_options *b);
+
+/* Whether there is a stemmer for a language, as requests name it. */
+bool dp_has_stemmer(const char *language, size_t len);
 
 /* The language called `name` in requests, as bit of stop_languages; 0: there is no list. */
 uint32_t dp_stop_language(const char *name, size_t len);

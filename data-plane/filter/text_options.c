@@ -62,6 +62,17 @@ get_tokenizer(ort_json params, dp_text_options *out, ort_diag *diag)
     return ort_fail(diag, ORT_EFORMAT, "%s", no_variant);
 }
 
+bool
+dp_has_stemmer(const char *language, size_t len)
+{
+    for (size_t i = 0; i < sizeof stemmers / sizeof *stemmers; i++) {
+        if (strlen(stemmers[i]) == len && memcmp(stemmers[i], language, len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* {"type":"snowball","language":"english"}, the language alone, or {"type":"none"}. */
 static ort_err
 get_stemmer(ort_json params, dp_text_options *out, ort_diag *diag)
@@ -93,8 +104,7 @@ add_language(dp_text_options *out, ort_json v, ort_diag *diag)
     }
     const uint32_t bit = dp_stop_language(name, len);
     if (bit == 0) {
-        return ort_fail(diag, ORT_ENOTIMPL, "no stopwords are built in for language `%.*s`",
-                        len > 40 ? 40 : (int)len, name);
+        return ort_fail(diag, ORT_EFORMAT, "%s", no_variant);
     }
     out->stop_languages |= bit;
     return ORT_OK;

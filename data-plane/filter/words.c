@@ -515,35 +515,52 @@ dp_words_prefix(const dp_words *map, const char *text, size_t len)
  * LEB128 count of words; each: LEB128 length, bytes, a set. Words that lost all slots to `below`
  * stand there with an empty set, and are left out when read. */
 
+static void
+encode_posting(const dp_posting *posting, uint32_t below, ort_buf *out)
+{
+    if (posting->count > DP_POSTING_FEW_MAX) {
+        dp_slots_encode(posting->u.many, below, out);
+        return;
+    }
+    const uint32_t *slots = posting->count == 1 ? &posting->u.one : posting->u.few;
+    uint32_t n = 0, at = 0;
+    for (uint32_t i = 0; i < posting->count; i++) {
+        n += slots[i] < below && (i == 0 || slots[i] != slots[i - 1] + 1);
+    }
+    dp_leb_put(out, n);
+    for (uint32_t i = 0, end; i < posting->count && slots[i] < below; i = end) {
+        for (end = i + 1;
+             end < posting->count && slots[end] == slots[end - 1] + 1 && slots[end] < below;) {
+            end++;
+        }
+        dp_leb_put(out, slots[i] - at);
+        dp_leb_put(out, end - i);
+        at = slots[end - 1] + 1;
+    }
+}
+
 void
-dp_words_encode(const dp_words *map, uint32_t below, ort_buf *out)
+dp_words_encode(const dp_words *map, uint32_t below, const char *after, size_t after_len,
+                size_t bytes, ort_buf *out, uint64_t *count, const char **last, size_t *last_len)
 {
     const char *text;
     size_t len;
     const dp_posting *posting;
-    dp_words_walk walk = dp_words_seek(map, "", 0);
-    dp_leb_put(out, map->words);
+    const size_t full = out->len + bytes;
+    dp_words_walk walk = dp_words_seek(map, after != NULL ? after : "", after_len);
+    *last = NULL;
     while (dp_words_next(&walk, &text, &len, &posting)) {
+        if (after != NULL && len == after_len && memcmp(text, after, len) == 0) {
+            continue; /* the seek is at it again */
+        }
         dp_leb_put(out, len);
         ort_buf_put(out, text, len);
-        if (posting->count > DP_POSTING_FEW_MAX) {
-            dp_slots_encode(posting->u.many, below, out);
-            continue;
-        }
-        const uint32_t *slots = posting->count == 1 ? &posting->u.one : posting->u.few;
-        uint32_t n = 0, at = 0;
-        for (uint32_t i = 0; i < posting->count; i++) {
-            n += slots[i] < below && (i == 0 || slots[i] != slots[i - 1] + 1);
-        }
-        dp_leb_put(out, n);
-        for (uint32_t i = 0, end; i < posting->count && slots[i] < below; i = end) {
-            for (end = i + 1;
-                 end < posting->count && slots[end] == slots[end - 1] + 1 && slots[end] < below;) {
-                end++;
-            }
-            dp_leb_put(out, slots[i] - at);
-            dp_leb_put(out, end - i);
-            at = slots[end - 1] + 1;
+        encode_posting(posting, below, out);
+        (*count)++;
+        if (out->len >= full) {
+            *last = text;
+            *last_len = len;
+            return;
         }
     }
 }

@@ -52,7 +52,12 @@ bool dp_words_next(dp_words_walk *walk, const char **text, size_t *len, const dp
 /* The slots of all words that begin with this. NULL: no memory. */
 dp_slots *dp_words_prefix(const dp_words *map, const char *text, size_t len);
 
-/* Without slots at or above `below`. Decode as dp_slots_decode(). */
-void dp_words_encode(const dp_words *map, uint32_t below, ort_buf *out);
+/* Appends words behind `after` (NULL: from the first), without slots at or above `below`, until out
+ * has grown by about `bytes`; *count grows by theirs. *last: the last of them, in the map, or NULL:
+ * there is no more. dp_words_decode() wants the LEB128 number of words, then the words; between two
+ * calls words, and slots from `below` on, may be added to the map. Decode as dp_slots_decode(). */
+void dp_words_encode(const dp_words *map, uint32_t below, const char *after, size_t after_len,
+                     size_t bytes, ort_buf *out, uint64_t *count, const char **last,
+                     size_t *last_len);
 ORT_NODISCARD ort_err dp_words_decode(dp_words **out, ort_cursor *from, uint32_t slot_end);
 #endif /* DP_WORDS_H */

@@ -192,6 +192,7 @@ ORT_NODISCARD ort_err dp_hnsw_open(dp_hnsw **out, const dp_rows *rows, const dp_
  *
  * ORT_EBUSY cancelled. ORT_ECORRUPT, ORT_ESTALE, ORT_ENOMEM, ORT_EIO. After any of them the graph
  * can only be freed. */
+uint64_t dp_hnsw_file_bytes(const dp_hnsw *graph); /* what that reads; 0: nothing (more) */
 ORT_NODISCARD ort_err dp_hnsw_verify(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag);
 
 /* Copies into memory what is mapped and is not meant to stay on disk, beside searches, inserts and

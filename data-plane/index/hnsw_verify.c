@@ -6,6 +6,7 @@
  * walk astray but not out of bounds: no walk follows a link beyond the slots that it began with,
  * and codes are only reckoned with. Answers are measured by the rows in any case. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,6 +14,10 @@
 #include "base/crc32c.h"
 #include "base/file.h"
 #include "index/hnsw_file.h"
+
+/* Read ahead of what is looked at: a mapping's own read-ahead is a few hundred KB, and a disk is
+ * quick only with more than that under way. */
+#define AHEAD_BYTES (UINT64_C(16) << 20)
 
 #define CANCEL_SLOTS 65536u /* looked at between two looks at the caller's wish to stop */
 
@@ -138,11 +143,19 @@ map_slab(const verify *v, dp_slab *slab, const dp_graph_place *at, uint32_t coun
     return err;
 }
 
+/* A wish: a file in memory costs a look at the page cache. */
+static void
+read_ahead(const verify *v, uint64_t from, uint64_t bytes)
+{
+    (void)posix_fadvise(v->file->fd, (off_t)from, (off_t)bytes, POSIX_FADV_WILLNEED);
+}
+
 static ort_err
 check_sums(const verify *v, const dp_slab *slab, const dp_graph_place *at, uint32_t count,
            const char *what, ort_diag *diag)
 {
     summing s = {.want = v->sums + at->first};
+    uint64_t from = at->offset;
 
     for (unsigned c = 0; c < DP_SLAB_CHUNKS && dp_slab_chunk_begin(c) < count; c++) {
         const unsigned char *bytes = dp_slab_at(slab, dp_slab_chunk_begin(c));
@@ -151,6 +164,7 @@ check_sums(const verify *v, const dp_slab *slab, const dp_graph_place *at, uint3
         size_t used = (size_t)left * slab->stride_bytes;
 
         for (size_t done = 0; done < n; done += DP_GRAPH_GROUP) {
+            read_ahead(v, from + done + AHEAD_BYTES, DP_GRAPH_GROUP); /* or of the next section */
             sum_bytes(&s, bytes + done, n - done < DP_GRAPH_GROUP ? n - done : DP_GRAPH_GROUP);
             if (is_cancelled(v->progress)) {
                 return ort_fail(diag, ORT_EBUSY, "the check of a graph was cancelled");
@@ -159,6 +173,7 @@ check_sums(const verify *v, const dp_slab *slab, const dp_graph_place *at, uint3
         if (used < n && !is_zero(bytes + used, n - used)) {
             return damaged(what, diag);
         }
+        from += n;
     }
     return sum_end(&s) ? ORT_OK : damaged(what, diag);
 }
@@ -454,6 +469,8 @@ dp_hnsw_verify(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag)
         return ORT_OK;
     }
     h = &graph->file->head;
+    read_ahead(&v, h->at[DP_GRAPH_NODES].offset,
+               h->at[DP_GRAPH_NODES].bytes + h->at[DP_GRAPH_UPPER].bytes + AHEAD_BYTES);
     err = read_sums(&v, diag);
     if (err == ORT_OK) {
         err = take_nodes(&v, diag);
@@ -479,6 +496,12 @@ dp_hnsw_verify(dp_hnsw *graph, dp_hnsw_progress *progress, ort_diag *diag)
     dp_graph_file_close(graph->file);
     graph->file = NULL;
     return ORT_OK;
+}
+
+uint64_t
+dp_hnsw_file_bytes(const dp_hnsw *graph)
+{
+    return graph->file != NULL ? graph->file->head.end : 0;
 }
 
 /* --- into memory --------------------------------------------------------------------------------

@@ -15,6 +15,7 @@
 #include "collection/op.h"
 #include "inspect/inspect_internal.h"
 #include "storage/dump.h"
+#include "storage/points.h"
 
 void
 dp_inspect__say(dp_inspect *i, const char *word, const char *format, ...)
@@ -62,6 +63,34 @@ id_in_path(const char *path, unsigned from_end, uint64_t *out)
     return ort_id_parse(begin, (size_t)(end - begin), out) == ORT_OK;
 }
 
+bool
+dp_inspect__has_shard(int dir)
+{
+    const int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+    bool found = false;
+    for (const struct dirent *d; !found && list != NULL && (d = readdir(list)) != NULL;) {
+        found = dp_storage_has_name(d->d_name);
+    }
+    if (list != NULL) {
+        closedir(list);
+    } else {
+        ort_fd_close(fd);
+    }
+    return found;
+}
+
+/* .../tenants/<id>: also without its catalog. */
+static bool
+is_among_tenants(const char *path)
+{
+    static const char parent[] = "/tenants/";
+    const char *slash = strrchr(path, '/');
+    const size_t len = sizeof parent - 1;
+    return slash != NULL && (size_t)(slash + 1 - path) >= len &&
+           memcmp(slash + 1 - len, parent, len) == 0;
+}
+
 static ort_err
 find_place(const char *path, place *out, ort_diag *diag)
 {
@@ -77,7 +106,8 @@ find_place(const char *path, place *out, ort_diag *diag)
         out->kind = DP_PLACE_ROOT;
         return ORT_OK;
     }
-    if (exists(out->dir, DP_CATALOG_NAME) || exists(out->dir, "collections")) {
+    if (exists(out->dir, DP_CATALOG_NAME) || exists(out->dir, "collections") ||
+        is_among_tenants(out->path)) {
         out->kind = DP_PLACE_TENANT;
         return id_in_path(out->path, 0, &out->tenant.v)
                    ? ORT_OK
@@ -230,7 +260,7 @@ dump_dir(int dir, FILE *out, ort_diag *diag)
     for (int i = 0; i < count; i++) {
         const char *name = names[i]->d_name;
         const bool ours = strcmp(name, "manifest") == 0 || strncmp(name, "seg.", 4) == 0 ||
-                          strncmp(name, "log.", 4) == 0;
+                          strncmp(name, "log.", 4) == 0; /* else half a file */
         ort_diag why = {""};
         const ort_err one =
             ours ? dp_storage_dump(dir, name, describe, print_line, out, &why) : ORT_OK;

@@ -9,7 +9,7 @@
 /* What a directory is. */
 typedef enum {
     DP_PLACE_ROOT,       /* a node's data directory: tenants/ stands in it */
-    DP_PLACE_TENANT,     /* tenants/<id> */
+    DP_PLACE_TENANT,     /* tenants/<id>; a collection's files may stand in it, too */
     DP_PLACE_COLLECTION, /* tenants/<id>/collections/<id> */
 } dp_place_kind;
 

@@ -22,6 +22,9 @@ ORT_NODISCARD ort_err dp_inspect__collection(dp_inspect *i, int tenant_dir, int 
                                              ort_tenant_id tenant, ort_collection_id id,
                                              const dp_catalog_entry *expected, ort_diag *diag);
 
+/* inspect.c: whether a shard's files stand in the directory. */
+bool dp_inspect__has_shard(int dir);
+
 /* tenant.c: its catalog and all its collections. */
 ORT_NODISCARD ort_err dp_inspect__tenant(dp_inspect *i, int dir, ort_tenant_id id, ort_diag *diag);
 

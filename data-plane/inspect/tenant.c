@@ -11,6 +11,8 @@
 
 #include "base/file.h"
 #include "inspect/inspect_internal.h"
+#include "storage/dump.h"
+#include "storage/points.h"
 
 #define LOST "lost"
 
@@ -20,6 +22,7 @@ typedef struct {
     ort_tenant_id id;
     ort_collection_id *named; /* by the catalog */
     size_t named_count;
+    bool home_named; /* the catalog says whose files stand in the directory itself */
     char where[400];
 } walk;
 
@@ -42,17 +45,19 @@ visit_named(void *ctx, const dp_catalog_entry *e, ort_diag *diag)
     w->named = more;
     w->named[w->named_count++] = e->id;
     ort_id_format(e->id.v, name);
-    set_where(w, "collections", name);
+    set_where(w, e->home ? "" : "collections", e->home ? "" : name);
     snprintf(path, sizeof path, "collections/%s", name);
-    const int dir = ort_open_beneath(w->dir, path, O_RDONLY | O_DIRECTORY, 0);
-    if (dir < 0 && errno == ENOENT) {
+    w->home_named = w->home_named || e->home;
+    const int dir = ort_open_beneath(w->dir, e->home ? "." : path, O_RDONLY | O_DIRECTORY, 0);
+    if (dir < 0 ? errno == ENOENT : e->home && !dp_inspect__has_shard(dir)) {
         if (e->points > 0) {
             w->inspect->report->damaged++;
             dp_inspect__say(w->inspect, "damaged",
-                            "the directory is missing, and it had %" PRIu64 " points: restore it "
+                            "the files are missing, and it had %" PRIu64 " points: restore it "
                             "from a backup, or drop the collection `%s`",
                             e->points, e->name);
         }
+        ort_fd_close(dir);
         return ORT_OK; /* else it was never opened */
     }
     const ort_err err =
@@ -73,6 +78,72 @@ is_named(const walk *w, const char *name)
         }
     }
     return found;
+}
+
+/* Opens lost/ beneath the tenant, or lost/<name>. */
+static ort_err
+open_lost(const walk *w, const char *name, int *fd_out, ort_diag *diag)
+{
+    *fd_out = -1;
+    ort_err err = ort_dir_make(w->dir, LOST, diag);
+    const int lost = err == ORT_OK ? ort_open_beneath(w->dir, LOST, O_RDONLY | O_DIRECTORY, 0) : -1;
+    if (err == ORT_OK && lost < 0) {
+        err = ort_fail_errno(diag, ORT_EIO, "open " LOST);
+    }
+    if (err != ORT_OK || name == NULL) {
+        *fd_out = lost;
+        return err;
+    }
+    err = ort_dir_make(lost, name, diag);
+    *fd_out = err == ORT_OK ? ort_open_beneath(lost, name, O_RDONLY | O_DIRECTORY, 0) : -1;
+    if (err == ORT_OK && *fd_out < 0) {
+        err = ort_fail_errno(diag, ORT_EIO, "open " LOST "/%s", name);
+    }
+    ort_fd_close(lost);
+    return err;
+}
+
+/* Files of a shard in the tenant's own directory that no catalog names; likewise. */
+static ort_err
+visit_home_orphan(walk *w, bool keep, ort_diag *diag)
+{
+    ort_tenant_id tenant;
+    ort_collection_id id = {0};
+    char name[ORT_ID_TEXT_BYTES];
+    struct dirent **names = NULL;
+    int lost = -1;
+    if (w->home_named || !dp_inspect__has_shard(w->dir)) {
+        return ORT_OK;
+    }
+    set_where(w, "", "");
+    w->inspect->report->notes++;
+    if (!keep) {
+        dp_inspect__say(w->inspect, "note",
+                        "no catalog names the collection whose files are here: a node will sweep "
+                        "them away");
+        return ORT_OK;
+    }
+    ort_err err = dp_storage_owner(w->dir, &tenant, &id, NULL);
+    ort_id_format(id.v, name); /* 0 where no file says */
+    err = open_lost(w, name, &lost, diag);
+    const int count = err == ORT_OK ? scandirat(w->dir, ".", &names, NULL, alphasort) : 0;
+    if (count < 0) {
+        err = ort_fail_errno(diag, ORT_EIO, "list the directory");
+    }
+    for (int i = 0; i < count; i++) {
+        if (err == ORT_OK && dp_storage_has_name(names[i]->d_name) &&
+            renameat(w->dir, names[i]->d_name, lost, names[i]->d_name) != 0) {
+            err = ort_fail_errno(diag, ORT_EIO, "move %s to " LOST, names[i]->d_name);
+        }
+        free(names[i]);
+    }
+    free(names);
+    err = err == ORT_OK ? ort_dir_sync(lost, diag) : err;
+    err = err == ORT_OK ? ort_dir_sync(w->dir, diag) : err;
+    ort_fd_close(lost);
+    dp_inspect__say(w->inspect, "lost",
+                    "name and schema are not known; its files are in " LOST "/%s", name);
+    return err;
 }
 
 /* Directories that no catalog names. A node sweeps them: they are what a crash left of a collection
@@ -99,10 +170,9 @@ visit_orphans(walk *w, bool keep, ort_diag *diag)
             dp_inspect__say(w->inspect, "note", "no catalog names it: a node will sweep it away");
             continue;
         }
-        err = ort_dir_make(w->dir, LOST, diag);
-        const int lost =
-            err == ORT_OK ? ort_open_beneath(w->dir, LOST, O_RDONLY | O_DIRECTORY, 0) : -1;
-        if (err == ORT_OK && (lost < 0 || renameat(fd, d->d_name, lost, d->d_name) != 0)) {
+        int lost;
+        err = open_lost(w, NULL, &lost, diag);
+        if (err == ORT_OK && renameat(fd, d->d_name, lost, d->d_name) != 0) {
             err = ort_fail_errno(diag, ORT_EIO, "move %s to " LOST, d->d_name);
         }
         err = err == ORT_OK ? ort_dir_sync(lost, diag) : err;
@@ -155,7 +225,7 @@ has_collections(int dir)
 {
     const int fd = ort_open_beneath(dir, "collections", O_RDONLY | O_DIRECTORY, 0);
     DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
-    bool any = false;
+    bool any = dp_inspect__has_shard(dir);
     for (struct dirent *d; list != NULL && (d = readdir(list)) != NULL;) {
         any = any || d->d_name[0] != '.';
     }
@@ -196,6 +266,9 @@ dp_inspect__tenant(dp_inspect *i, int dir, ort_tenant_id id, ort_diag *diag)
         }
     }
     err = dp_catalog_read(dir, DP_CATALOG_NAME, id, visit_named, &w, diag);
+    if (err == ORT_OK) {
+        err = visit_home_orphan(&w, restored, diag);
+    }
     if (err == ORT_OK) {
         err = visit_orphans(&w, restored, diag);
     }

@@ -9,6 +9,7 @@
 
 #include "base/mapped.h"
 #include "storage/io.h"
+#include "storage/log_format.h"
 #include "storage/points_internal.h"
 
 /* --- memory that readers hold ------------------------------------------------------------------
@@ -325,6 +326,14 @@ done:
     }
     *out = p;
     return ORT_OK;
+}
+
+bool
+dp_storage_has_name(const char *name)
+{
+    return strcmp(name, DP_MANIFEST_NAME) == 0 || strcmp(name, DP_MANIFEST_NAME ".new") == 0 ||
+           strncmp(name, "seg.", 4) == 0 || strncmp(name, "log.", 4) == 0 ||
+           strcmp(name, DP_LOG_PACK_NAME) == 0;
 }
 
 /* A file of ours that the manifest does not name? */

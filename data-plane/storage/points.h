@@ -55,6 +55,9 @@ typedef struct {
     uint32_t dim; /* components, 1 .. ORT_DIM_MAX; 0 for bytes */
 } dp_column;
 
+/* Whether a file of that name in a shard's directory is the shard's. */
+bool dp_storage_has_name(const char *name);
+
 /* The columns of now. Calls name a column by its place here. Columns that segments do not have yet
  * are absent in their points; columns they have and the layout has not are left alone, and gone
  * with the next rewrite. */

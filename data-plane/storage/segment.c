@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/crc32c.h"
 #include "base/limits.h"
@@ -16,6 +17,7 @@
 
 #define PRESENT_BYTES (DP_CHUNK_SLOTS / 8)
 #define CHUNKS_MAX (DP_SLOTS_MAX / DP_CHUNK_SLOTS)
+#define ASK_FOR_BYTES (256u << 10)
 
 void
 dp_segment_name(uint64_t id, char out[DP_SEGMENT_NAME_BYTES])
@@ -307,6 +309,26 @@ check_content(dp_segment *s, ort_diag *diag)
     return ORT_OK;
 }
 
+static bool
+is_checked_at_open(const dp_section *section)
+{
+    return section->kind != DP_SECTION_ROWS && section->kind != DP_SECTION_DATA;
+}
+
+/* What open checks of a large segment is asked for at once: a mapping's own read-ahead is a few
+ * hundred KB, and a disk is quick only with more than that under way. */
+static void
+ask_for(const dp_segment *s, const dp_section *section)
+{
+    const uintptr_t page = 4096;
+    const uintptr_t begin = (uintptr_t)section_bytes(s, section) / page * page;
+    if (s->mapped && section->bytes >= ASK_FOR_BYTES) {
+        const size_t bytes = (uintptr_t)section_bytes(s, section) + section->bytes - begin;
+        (void)madvise((void *)begin, bytes, /* NOLINT(performance-no-int-to-ptr) */
+                      MADV_WILLNEED);
+    }
+}
+
 static ort_err
 parse(dp_segment *s, ort_diag *diag)
 {
@@ -322,8 +344,12 @@ parse(dp_segment *s, ort_diag *diag)
         err = parse_section(s, i, diag);
     }
     for (uint32_t i = 0; err == ORT_OK && i < s->section_count; i++) {
-        const dp_section_kind kind = s->sections[i].kind;
-        if (kind != DP_SECTION_ROWS && kind != DP_SECTION_DATA) {
+        if (is_checked_at_open(&s->sections[i])) {
+            ask_for(s, &s->sections[i]);
+        }
+    }
+    for (uint32_t i = 0; err == ORT_OK && i < s->section_count; i++) {
+        if (is_checked_at_open(&s->sections[i])) {
             err = check_section(s, &s->sections[i], NULL, NULL, diag);
             s->sections[i].state = 1;
         }

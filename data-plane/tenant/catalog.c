@@ -1,15 +1,16 @@
 /* The catalog: one JSON file a tenant, replaced whole; the one before stays as catalog.old, for
  * repair.
  *
- *   {"format": 3, "tenant": "<id>",
- *    "collections": [{"id": "<id>", "name": "..", "schema": {..}, "clean": true,
+ *   {"format": 4, "tenant": "<id>",
+ *    "collections": [{"id": "<id>", "name": "..", "schema": {..}, "home": true, "clean": true,
  *                     "points": n, "bytes": n, "disk_bytes": n}, ..],
  *    "aliases": [{"name": "..", "collection": "<id>"}, ..],
  *    "snapshots": [{"id": "<id of the file>", "collection": "<id>", "name": "..", "created_at": ms,
  *                   "bytes": n, "sha256": "<64 hex>"}, ..],
  *    "crc32c": "<8 hex digits>"}     of all before the comma; the last bytes of the file
  *
- * Format 2 had no checksum, format 1 no snapshots either.
+ * Format 3 had no "home" (home.c), format 2 no checksum, format 1 no snapshots either. "home"
+ * stands at one collection at most; without it the files are in collections/<id>.
  *
  * "clean" is false on disk from before the first write after a collection was opened until it is
  * closed: after a crash its size is not known, and the tenant's first use opens it, so that quotas
@@ -28,7 +29,7 @@
 #include "base/log.h"
 #include "tenant/tenant_internal.h"
 
-#define FORMAT 3              /* the newest */
+#define FORMAT 4              /* the newest */
 #define TAIL ",\"crc32c\":\"" /* then 8 digits, a quote, a brace */
 #define TAIL_BYTES (sizeof TAIL - 1 + 10)
 
@@ -59,6 +60,10 @@ encode_entry(ort_jw *w, const dp_entry *e)
     ort_jw_str(w, e->name);
     ort_jw_key(w, "schema");
     dp_schema_encode(e->schema, w);
+    if (e->home) {
+        ort_jw_key(w, "home");
+        ort_jw_bool(w, true);
+    }
     ort_jw_key(w, "clean");
     ort_jw_bool(w, e->clean);
     ort_jw_key(w, "points");
@@ -141,23 +146,13 @@ encode(const dp_tenant *t, const dp_catalog *c, ort_buf *out)
     ort_buf_printf(out, TAIL "%08" PRIx32 "\"}", crc);
 }
 
-/* Makes tenants/<id> and its collections; its indexes are made with the first graph. */
+/* Makes tenants/<id>; what is in it is made with the first file. */
 ort_err
 dp_tenant__make_folders(dp_tenant *t, ort_diag *diag)
 {
     char path[DP_TENANT_PATH_BYTES];
     dp_tenant__path(t, "", NULL, path);
-    ort_err err = ort_dir_make(t->all->tenants_fd, path, diag);
-    const int fd =
-        err == ORT_OK ? ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0) : -1;
-    if (err == ORT_OK && fd < 0) {
-        err = ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path);
-    }
-    if (err == ORT_OK) {
-        err = ort_dir_make(fd, "collections", diag);
-    }
-    ort_fd_close(fd);
-    return err;
+    return ort_dir_make(t->all->tenants_fd, path, diag);
 }
 
 /* Without the spare, damage to one small file would take a tenant's names and schemas with it. It
@@ -251,6 +246,12 @@ decode_entry(dp_tenant *t, ort_json v, ort_diag *diag)
                           e->points > INT64_MAX / 4 || e->bytes > INT64_MAX / 4)) {
         err = bad(diag, "a collection is not as it is written");
     }
+    const ort_json home = ort_json_get(v, "home");
+    if (err == ORT_OK && ort_json_type_of(home) != ORT_JSON_NONE &&
+        (ort_json_bool(home, &e->home) != ORT_OK || (e->home && t->home_taken))) {
+        err = bad(diag, "more than one collection is at home");
+    }
+    t->home_taken = t->home_taken || e->home;
     if (err == ORT_OK) {
         err = dp_schema_decode(&e->schema, ort_json_get(v, "schema"), diag);
     }
@@ -364,7 +365,8 @@ static bool
 is_named(dp_tenant *t, const char *folder, ort_collection_id id)
 {
     if (strcmp(folder, "snapshots") != 0) {
-        return dp_tenant__find_id(t, id) != NULL;
+        const dp_entry *e = dp_tenant__find_id(t, id);
+        return e != NULL && (!e->home || strcmp(folder, "collections") != 0);
     }
     for (size_t i = 0; i < t->snaps.count; i++) {
         if (t->snaps.items[i].id.v == id.v) {
@@ -446,14 +448,14 @@ read_catalog(dp_tenant *t, int dir_fd, const char *path, ort_diag *diag)
     return err;
 }
 
+/* Whether files of any collection are there. */
 static bool
 has_collections(dp_tenant *t)
 {
-    char path[DP_TENANT_PATH_BYTES];
-    dp_tenant__path(t, "collections", NULL, path);
-    const int fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
+    const int top = dp_tenant__open_folder(t, "", NULL);
+    const int fd = top >= 0 ? dp_tenant__open_folder(t, "collections", NULL) : -1;
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    bool any = false;
+    bool any = top >= 0 && dp_home__has_files(top);
     for (struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
         any = any || d->d_name[0] != '.';
     }
@@ -462,6 +464,7 @@ has_collections(dp_tenant *t)
     } else {
         ort_fd_close(fd);
     }
+    ort_fd_close(top);
     return any;
 }
 
@@ -472,6 +475,7 @@ dp_tenant__load(dp_tenant *t, ort_diag *diag)
     dp_tenant__path(t, DP_CATALOG_NAME, NULL, path);
     ort_err err = read_catalog(t, t->all->tenants_fd, path, diag);
     if (err == ORT_OK) {
+        dp_home__sweep(t);
         sweep_orphans(t, "collections");
         sweep_orphans(t, "indexes");
         sweep_orphans(t, "snapshots");
@@ -505,6 +509,7 @@ dp_catalog_read(int tenant_dir, const char *file, ort_tenant_id id, dp_catalog_f
         const dp_catalog_entry entry = {.id = e->id,
                                         .name = e->name,
                                         .schema = e->schema,
+                                        .home = e->home,
                                         .clean = e->clean,
                                         .points = e->points,
                                         .bytes = e->bytes};

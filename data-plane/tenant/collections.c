@@ -136,23 +136,34 @@ dp_tenant__check_new(dp_tenant *t, const char *name, size_t len, ort_diag *diag)
     return ORT_OK;
 }
 
-/* Renames what a collection has on disk into the trash. */
+/* Renames what a collection has in one of the folders into the trash. */
 static void
-trash_files(dp_tenant *t, ort_collection_id id)
+trash_folder(dp_tenant *t, const char *folder, ort_collection_id id)
 {
-    static const char *const folders[] = {"collections", "indexes"};
-    for (size_t i = 0; i < 2; i++) {
-        char path[DP_TENANT_PATH_BYTES], name[ORT_ID_TEXT_BYTES];
-        ort_diag diag = {""};
-        dp_tenant__path(t, folders[i], NULL, path);
-        ort_id_format(id.v, name);
-        const int fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
-        if (fd >= 0 && dp_tenants__trash(t->all, fd, name, &diag) != ORT_OK) {
-            /* The next load of this tenant finds it again: no catalog names it. */
-            ORT_LOG_WARN(&log_, "collection.trash", "path=%s/%s err=%s", path, name, diag.text);
-        }
-        ort_fd_close(fd);
+    char name[ORT_ID_TEXT_BYTES];
+    ort_diag diag = {""};
+    ort_id_format(id.v, name);
+    const int fd = dp_tenant__open_folder(t, folder, NULL);
+    if (fd >= 0 && dp_tenants__trash(t->all, fd, name, &diag) != ORT_OK) {
+        /* The next load of this tenant finds it again: no catalog names it. */
+        ORT_LOG_WARN(&log_, "collection.trash", "folder=%s collection=%s err=%s", folder, name,
+                     diag.text);
     }
+    ort_fd_close(fd);
+}
+
+static void
+trash_files(dp_tenant *t, dp_entry *e)
+{
+    trash_folder(t, "indexes", e->id);
+    if (!e->home) {
+        trash_folder(t, "collections", e->id);
+        return;
+    }
+    const bool gone = dp_home__trash(t);
+    pthread_mutex_lock(&t->lock);
+    t->home_taken = !gone;
+    pthread_mutex_unlock(&t->lock);
 }
 
 void
@@ -228,8 +239,8 @@ void
 dp_tenant__bury(dp_tenant *t, dp_entry *e)
 {
     dp_tenants__note_closed(t->all, e);
-    dp_collection_close(e->collection);
-    trash_files(t, e->id);
+    dp_collection_discard(e->collection);
+    trash_files(t, e);
     dp_entry__free(e);
 }
 
@@ -258,6 +269,9 @@ dp_tenant_create_collection(dp_tenant *t, const char *name, size_t len, dp_schem
     err = dp_tenant__check_new(t, name, len, diag);
     if (err == ORT_OK) {
         err = insert_entry(t, e);
+    }
+    if (err == ORT_OK) {
+        dp_home__take(t, e);
     }
     pthread_mutex_unlock(&t->lock);
     if (err != ORT_OK) {
@@ -304,6 +318,7 @@ change_schema(dp_tenant *t, const char *name, size_t len, const schema_change *c
               ort_diag *diag)
 {
     dp_schema *fresh = NULL, *old = NULL;
+    dp_collection *open = NULL;
     ort_err err = ORT_OK;
     pthread_mutex_lock(&t->change);
     pthread_mutex_lock(&t->lock);
@@ -329,8 +344,15 @@ change_schema(dp_tenant *t, const char *name, size_t len, const schema_change *c
             dp_schema_unref(e->schema);
             e->schema = dp_schema_ref(old);
         } else if (e->state == DP_ENTRY_OPEN) {
-            dp_collection_set_schema(e->collection, fresh);
+            open = e->collection;
+            e->uses++;
         }
+        pthread_mutex_unlock(&t->lock);
+    }
+    if (open != NULL) { /* that waits for searches, and others of the tenant must not for it */
+        dp_collection_set_schema(open, fresh);
+        pthread_mutex_lock(&t->lock);
+        e->uses--; /* it is still of the catalog: to drop it takes t->change */
         pthread_mutex_unlock(&t->lock);
     }
     pthread_mutex_unlock(&t->change);
@@ -392,6 +414,7 @@ dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len, bool *exis
     }
     if (e != NULL && err == ORT_OK && (err = keep_dropped(t, e)) == ORT_OK) {
         remove_entry(t, e);
+        e->uses++; /* ours: its last user must not bury what may be taken back below */
         old = t->aliases;
         t->aliases = rest;
         rest = (dp_alias_list){0};
@@ -403,6 +426,7 @@ dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len, bool *exis
     if (e != NULL && err == ORT_OK) {
         err = dp_tenant__save(t, diag);
         pthread_mutex_lock(&t->lock);
+        e->uses--;
         if (err != ORT_OK) {
             /* There is room: the entry stood there a moment ago, and t->change is held. */
             take_back(t, e);

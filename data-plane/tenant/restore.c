@@ -1,9 +1,9 @@
 /* Restoring: collections of a file are made beside those there are, under ids that no catalog
  * names, and one replacement of the catalog makes them the tenant's.
  *
- *   read and check ──► collections/<new id>/ (each)  ──► catalog.json replaced ──► in memory ──►
- * old │ any error           │ crash                          │ crash to ▼                     ▼ ▼
- * trash nothing changed       swept at the next load           new, complete
+ *   read and check ──► home or collections/<id> (each) ──► catalog.json replaced ──► in memory ──►
+ * old │ any error           │ crash                           │ crash to ▼                    ▼ ▼
+ * trash nothing changed       swept at the next load            new, complete
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,11 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "storage/io.h"
+#include "storage/points.h"
 #include "tenant/tenant_internal.h"
 
 static const ort_log log_ = {"tenant"};
@@ -136,12 +138,16 @@ new_entry(restoring *r, const dp_snapshot_item *item, dp_entry **out)
     e->points = item->points;
     e->bytes = item->bytes;
     e->used_ms = ort_mono_ms();
+    pthread_mutex_lock(&r->t->lock);
+    dp_home__take(r->t, e);
+    pthread_mutex_unlock(&r->t->lock);
     r->made[r->count++] = e; /* undo() frees it from here on */
     *out = e;
     return ORT_OK;
 }
 
-/* What the files of a directory take: known before the collection is opened for the first time. */
+/* What the shard's files in a directory take: known before the collection is opened for the first
+ * time. */
 static uint64_t
 files_bytes(int fd)
 {
@@ -150,7 +156,8 @@ files_bytes(int fd)
     const int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = own >= 0 ? fdopendir(own) : NULL;
     for (struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
-        if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) {
+        if (dp_storage_has_name(d->d_name) &&
+            fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) {
             bytes += (uint64_t)st.st_size;
         }
     }
@@ -175,7 +182,7 @@ make_one(restoring *r, dp_snapshot_reader *reader, const dp_snapshot_item *item,
         err = dp_alias__add(&r->aliases, item->aliases[i], strlen(item->aliases[i]), e->id);
     }
     if (err == ORT_OK) {
-        err = dp_tenant__make_folder(r->t, "collections", e->id, &fd, diag);
+        err = dp_tenant__make_data(r->t, e, &fd, diag);
     }
     if (err == ORT_OK) {
         err = dp_snapshot_fill(reader, fd, r->t->id, e->id, diag);
@@ -479,6 +486,21 @@ undo(restoring *r)
     dp_alias__clear(&r->aliases);
 }
 
+/* A tenant that is new here gets its catalog before it gets files: files without one are damage. */
+static ort_err
+begin(dp_tenant *t, ort_diag *diag)
+{
+    char path[DP_TENANT_PATH_BYTES];
+    dp_tenant__path(t, DP_CATALOG_NAME, NULL, path);
+    if (faccessat(t->all->tenants_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        return ORT_OK;
+    }
+    pthread_mutex_lock(&t->change);
+    const ort_err err = dp_tenant__save(t, diag);
+    pthread_mutex_unlock(&t->change);
+    return err;
+}
+
 static ort_err
 run(restoring *r, int fd, const char *region, dp_snapshot_totals *out, ort_diag *diag)
 {
@@ -494,7 +516,7 @@ run(restoring *r, int fd, const char *region, dp_snapshot_totals *out, ort_diag 
     }
     pthread_mutex_unlock(&r->t->lock);
     if (err == ORT_OK) {
-        err = dp_tenant__make_folders(r->t, &why); /* it may be new here */
+        err = begin(r->t, &why);
     }
     if (err == ORT_OK) {
         err = make_all(r, fd, region, out, &why);

@@ -176,7 +176,8 @@ scrub_collection(void *ctx, const dp_catalog_entry *e, ort_diag *diag)
     one->times = times_opened(s->all, one->tenant, e->id, &open);
     ort_id_format(one->tenant.v, tenant);
     ort_id_format(e->id.v, id);
-    snprintf(path, sizeof path, "%s/collections/%s", tenant, id);
+    snprintf(path, sizeof path, "%s%s%s", tenant, e->home ? "" : "/collections/",
+             e->home ? "" : id);
     const int dir =
         open ? -1 : ort_open_beneath(s->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
     if (dir >= 0) {

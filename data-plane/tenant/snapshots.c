@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -401,29 +402,97 @@ make_name(const char *collection, int64_t now_ms, char out[DP_SNAPSHOT_NAME_BYTE
              ort_id_random() & 0xffffff);
 }
 
-/* Keeps a collection open, whatever name it was asked by, and tells which it is. */
+/* What a snapshot is taken of: a collection that is in use, or the files of one that is closed. */
+typedef struct {
+    dp_collection *open;
+    dp_still *still;
+    ort_collection_id id;
+    char name[ORT_COLLECTION_NAME_BYTES_MAX + 1];
+} snapped;
+
+/* Opens what an entry that is CLOSING, for us alone, has on disk. */
 static ort_err
-use_by(dp_tenant *t, const char *name, size_t len, dp_collection **out, ort_collection_id *id,
-       char own_name[ORT_NAME_BYTES_MAX + 1], bool *was_closed, ort_diag *diag)
+open_still(dp_tenant *t, const dp_entry *e, dp_schema *schema, dp_still **out)
+{
+    const dp_collection_config config = {
+        .tenant = t->id, .id = e->id, .name = e->name, .schema = schema};
+    const int fd = dp_tenant__open_data(t, e);
+    const ort_err err = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0
+                            ? dp_still_open(out, fd, &config, NULL)
+                            : ORT_EBUSY;
+    ort_fd_close(fd);
+    return err;
+}
+
+/* The files of a collection that is closed: it need not be opened for a snapshot, nor what is open
+ * be closed for it. A search that comes now waits until its short log was read. false: it is open,
+ * or not there, or its files are not as they should be: dp_tenant_use() says what. */
+static bool
+take_still(dp_tenant *t, const char *name, size_t len, snapped *out)
 {
     pthread_mutex_lock(&t->lock);
-    const dp_entry *e = dp_tenant__resolve(t, name, len);
-    *was_closed = e != NULL && e->state == DP_ENTRY_CLOSED;
+    dp_entry *e = t->deleted ? NULL : dp_tenant__resolve(t, name, len);
+    if (e == NULL || e->state != DP_ENTRY_CLOSED || e->changing || e->failed_ms != 0) {
+        pthread_mutex_unlock(&t->lock);
+        return false;
+    }
+    dp_schema *schema = dp_schema_ref(e->schema);
+    out->id = e->id;
+    snprintf(out->name, sizeof out->name, "%s", e->name);
+    e->state = DP_ENTRY_CLOSING;
     pthread_mutex_unlock(&t->lock);
-    const ort_err err = dp_tenant_use(t, name, len, out, diag);
+    const bool taken = open_still(t, e, schema, &out->still) == ORT_OK;
+    dp_schema_unref(schema);
+    pthread_mutex_lock(&t->lock);
+    e->state = DP_ENTRY_CLOSED;
+    pthread_cond_broadcast(&t->moved);
+    const bool dropped = dp_tenant__take_dropped(t, e); /* meanwhile: what was read is still good */
+    pthread_mutex_unlock(&t->lock);
+    if (dropped) {
+        dp_tenant__bury(t, e);
+    }
+    return taken;
+}
+
+/* Whatever name it was asked by. */
+static ort_err
+snap(dp_tenant *t, const char *name, size_t len, snapped *out, ort_diag *diag)
+{
+    *out = (snapped){.open = NULL};
+    if (take_still(t, name, len, out)) {
+        return ORT_OK;
+    }
+    const ort_err err = dp_tenant_use(t, name, len, &out->open, diag);
     if (err != ORT_OK) {
         return err;
     }
     pthread_mutex_lock(&t->lock);
     for (size_t i = 0; i < t->entry_count + t->dropped_count; i++) {
-        e = i < t->entry_count ? t->entries[i] : t->dropped[i - t->entry_count];
-        if (e->collection == *out) {
-            *id = e->id;
-            snprintf(own_name, ORT_NAME_BYTES_MAX + 1, "%s", e->name);
+        const dp_entry *e = i < t->entry_count ? t->entries[i] : t->dropped[i - t->entry_count];
+        if (e->collection == out->open) {
+            out->id = e->id;
+            snprintf(out->name, sizeof out->name, "%s", e->name);
         }
     }
     pthread_mutex_unlock(&t->lock);
     return ORT_OK;
+}
+
+static ort_err
+put_snapped(dp_snapshot_writer *w, const snapped *from, const char *name,
+            const char *const *aliases, size_t alias_count, ort_diag *diag)
+{
+    return from->still != NULL
+               ? dp_snapshot_put_still(w, from->still, name, aliases, alias_count, diag)
+               : dp_snapshot_put(w, from->open, name, aliases, alias_count, diag);
+}
+
+static void
+let_go(dp_tenant *t, snapped *from)
+{
+    dp_still_close(from->still);
+    dp_tenant_release(t, from->open);
+    *from = (snapped){.open = NULL};
 }
 
 /* Puts a finished file into the catalog. */
@@ -467,44 +536,43 @@ static ort_err
 create(dp_tenant *t, const char *name, size_t len, const dp_snapshot_pin *pin,
        dp_snapshot_info *out, ort_diag *diag)
 {
-    char own_name[ORT_NAME_BYTES_MAX + 1] = "";
-    dp_snap snap = {.info = {.created_ms = ort_wall_ms()}};
-    dp_collection *c = NULL;
+    dp_snap made = {.info = {.created_ms = ort_wall_ms()}};
+    snapped from;
     dp_tenant_file *file = NULL;
     dp_snapshot_writer *w = NULL;
     dp_snapshot_totals totals;
-    bool was_closed;
-    ort_err err = use_by(t, name, len, &c, &snap.collection, own_name, &was_closed, diag);
+    ort_err err = snap(t, name, len, &from, diag);
     if (err == ORT_OK) {
-        err = begin(t, DP_SNAPSHOT_COLLECTION, pin, snap.info.created_ms, &file, &w, diag);
+        err = begin(t, DP_SNAPSHOT_COLLECTION, pin, made.info.created_ms, &file, &w, diag);
     }
     if (err == ORT_OK) {
-        err = dp_snapshot_put(w, c, own_name, NULL, 0, diag);
+        err = put_snapped(w, &from, from.name, NULL, 0, diag);
+        made.collection = from.id;
+        make_name(from.name, made.info.created_ms, made.info.name);
     }
-    dp_tenant_release(t, c);
+    let_go(t, &from);
     if (err == ORT_OK) {
         err = finish(file, w, &totals, diag);
     }
     dp_snapshot_writer_free(w);
     if (err == ORT_OK) {
-        snap.id = file->id;
-        snap.info.bytes = totals.file_bytes;
-        snap.info.sha256 = totals.sha256;
-        make_name(own_name, snap.info.created_ms, snap.info.name);
+        made.id = file->id;
+        made.info.bytes = totals.file_bytes;
+        made.info.sha256 = totals.sha256;
         const int dir = open_folder(t, false);
         err = dir < 0 ? ort_fail_errno(diag, ORT_EIO, "open snapshots") : ort_dir_sync(dir, diag);
         ort_fd_close(dir);
         dp_io_point("snapshot.unnamed");
     }
     if (err == ORT_OK) {
-        err = name_file(t, &snap, diag);
+        err = name_file(t, &made, diag);
         dp_io_point("snapshot.named");
     }
     if (file != NULL) {
         end_file(file, err == ORT_OK);
     }
     if (err == ORT_OK) {
-        *out = snap.info;
+        *out = made.info;
     }
     return err;
 }
@@ -703,26 +771,19 @@ copy_names(dp_tenant *t, backed_up **out, size_t *count)
     return list == NULL ? ORT_ENOMEM : err;
 }
 
-/* One collection; one that was closed is closed again. */
 static ort_err
 put_one(dp_tenant *t, dp_snapshot_writer *w, const backed_up *one, ort_diag *diag)
 {
-    char own_name[ORT_NAME_BYTES_MAX + 1] = "";
-    ort_collection_id id = {0};
-    dp_collection *c = NULL;
-    bool was_closed;
-    ort_err err = use_by(t, one->name, strlen(one->name), &c, &id, own_name, &was_closed, diag);
+    snapped from;
+    ort_err err = snap(t, one->name, strlen(one->name), &from, diag);
     if (err == ORT_ENOTFOUND) {
         return ORT_OK; /* dropped since the names were read */
     }
     if (err == ORT_OK) {
-        err = dp_snapshot_put(w, c, one->name, (const char *const *)one->aliases, one->alias_count,
-                              diag);
-        dp_tenant_release(t, c);
-        if (was_closed) {
-            (void)dp_tenant__close_one(t, id, UINT64_MAX);
-        }
+        err = put_snapped(w, &from, one->name, (const char *const *)one->aliases, one->alias_count,
+                          diag);
     }
+    let_go(t, &from);
     return err;
 }
 
@@ -746,7 +807,6 @@ backup(dp_tenant *t, const dp_snapshot_pin *pin, dp_tenant_file **file, dp_snaps
     }
     dp_snapshot_writer_free(w);
     free_names(list, count);
-    dp_tenant__save_sizes(t);
     return err;
 }
 

@@ -97,7 +97,7 @@ ORT_NODISCARD ort_err dp_tenant_restore_collection(dp_tenant *t, const char *nam
                                                    dp_snapshot_totals *out, ort_diag *diag);
 
 /* Writes all collections of the tenant into one file, each consistent at an LSN of its own, closed
- * ones opened for as long as it takes. */
+ * ones read from their files without being opened. */
 ORT_NODISCARD ort_err dp_tenant_backup(dp_tenant *t, const dp_snapshot_pin *pin,
                                        dp_tenant_file **out, dp_snapshot_totals *totals,
                                        ort_diag *diag);

@@ -55,7 +55,7 @@ dp_tenant_unref(dp_tenant *t)
         if (t->all != NULL) { /* else its catalog was only read */
             dp_tenants__note_closed(t->all, t->entries[i]);
         }
-        dp_collection_close(t->entries[i]->collection);
+        dp_collection_discard(t->entries[i]->collection);
         dp_entry__free(t->entries[i]);
     }
     if (t->all != NULL && t->failed_ms != 0) {
@@ -137,6 +137,7 @@ dp_tenant__ready(dp_tenant *t, ort_diag *diag)
         }
         if (err != ORT_OK) {
             t->entry_count = 0;
+            t->home_taken = false;
             dp_alias__clear(&t->aliases);
             free(t->snaps.items);
             t->snaps = (dp_snap_list){0};

@@ -4,8 +4,9 @@
  *     tenants/<tenant id>/
  *       catalog.json              collections (id, name, schema, last known size), aliases
  *       catalog.old               the one before it
- *       collections/<id>/...      what cannot be rebuilt
- *       indexes/<id>/...          what can; made with the first graph
+ *       manifest, seg.*, log.*    of one collection: what cannot be rebuilt
+ *       collections/<id>/...      the same of the others
+ *       indexes/<id>/...          what can be rebuilt; made with the first graph
  *     trash/<random id>/...       renamed here, then swept away; also after a restart */
 #ifndef DP_TENANT_H
 #define DP_TENANT_H
@@ -158,6 +159,7 @@ void dp_tenants_each_news(dp_tenants *all, uint32_t turn, dp_usage_fn fn, void *
 typedef struct {
     uint32_t tenants_known, tenants_failed; /* in memory; of them, with a damaged catalog */
     uint32_t collections_open, collections_failed;
+    uint64_t collections_opened;                       /* since start */
     uint64_t memory_bytes;                             /* of open collections */
     uint64_t trash_left;                               /* entries */
     uint64_t update_queue;                             /* writes waiting, all collections */
@@ -177,6 +179,7 @@ typedef struct {
     ort_collection_id id;
     const char *name;
     const dp_schema *schema;
+    bool home;              /* its files are in the tenant's directory, not in collections/<id> */
     bool clean;             /* the two sizes hold; else only the collection itself knows */
     uint64_t points, bytes; /* as last closed */
 } dp_catalog_entry;

@@ -37,6 +37,8 @@ typedef struct dp_entry {
     dp_entry_state state;
     dp_collection *collection; /* OPEN and CLOSING */
     uint32_t uses;             /* calls of dp_tenant_use() not yet released */
+    bool home;                 /* its files stand in the tenant's own directory (home.c) */
+    bool stays;                /* they cannot be moved there */
     bool changing;             /* its vectors change: dp_tenant_use() waits (vectors.c) */
     bool dropped;              /* out of the catalog, on t->dropped until its last use ends */
     _Atomic uint64_t used_ms;  /* when last */
@@ -92,6 +94,8 @@ struct dp_tenant {
     size_t entry_count, entry_cap;
     dp_entry **dropped; /* still in use, opening or closing */
     size_t dropped_count;
+    bool home_taken;       /* a collection's files stand, or may stand, in the directory itself */
+    bool may_settle;       /* one was closed that could move there */
     dp_alias_list aliases; /* sorted by name */
     dp_snap_list snaps;
     bool snapshotting;   /* a snapshot, backup or restore is under way */
@@ -123,6 +127,7 @@ struct dp_tenants {
     bool janitor_runs;
     size_t closed_since;             /* memory was given back; the janitor's */
     struct dp_scrub *scrub;          /* NULL: there is none */
+    _Atomic uint64_t opened;         /* collections, since start */
     _Atomic uint32_t failed;         /* collections that could not be opened when last tried */
     _Atomic uint32_t failed_tenants; /* whose catalog could not be read */
 
@@ -184,7 +189,33 @@ dp_entry *dp_tenant__find(dp_tenant *t, const char *name, size_t len);
 dp_entry *dp_tenant__find_id(dp_tenant *t, ort_collection_id id);
 void dp_entry__free(dp_entry *entry);
 
+/* home.c: the one collection whose files stand in the tenant's own directory. */
+
+/* Opens the directory of an entry's data; -1 and errno, ENOENT also when it has no file yet. */
+int dp_tenant__open_data(dp_tenant *t, const dp_entry *entry);
+
+/* Makes it, where it is not there, and opens it. */
+ORT_NODISCARD ort_err dp_tenant__make_data(dp_tenant *t, const dp_entry *entry, int *fd_out,
+                                           ort_diag *diag);
+
+/* Whether a file of a shard stands in that directory. */
+bool dp_home__has_files(int tenant_fd);
+
+/* Moves the files in the tenant's own directory to the trash; false: some may still be there. */
+bool dp_home__trash(dp_tenant *t);
+
+/* What a crash left there of a collection that was made, dropped or moved in. While loading. */
+void dp_home__sweep(dp_tenant *t);
+
+/* Takes the place for an entry if it is free; t->lock held. */
+void dp_home__take(dp_tenant *t, dp_entry *entry);
+
+/* Moves the files of a closed collection there, if the place is free, and saves the catalog; true:
+ * that was done. t->change is held, t->lock is not. */
+bool dp_home__settle(dp_tenant *t);
+
 /* use.c */
+int dp_tenant__open_folder(dp_tenant *t, const char *folder, const ort_collection_id *id);
 ORT_NODISCARD ort_err dp_tenant__make_folder(dp_tenant *t, const char *folder, ort_collection_id id,
                                              int *fd_out, ort_diag *diag);
 

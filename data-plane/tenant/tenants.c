@@ -529,6 +529,7 @@ dp_tenants_get_stats(dp_tenants *all, dp_tenants_stats *out)
     *out = (dp_tenants_stats){.tenants_known = known,
                               .tenants_failed = all->failed_tenants,
                               .collections_failed = all->failed,
+                              .collections_opened = all->opened,
                               .snapshot_jobs = all->snapshot_jobs,
                               .snapshots = all->snapshots,
                               .restores = all->restores,

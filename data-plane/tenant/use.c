@@ -18,8 +18,8 @@ static const ort_log log_ = {"tenant"};
 
 /* --- directories ------------------------------------------------------------------------------ */
 
-static int
-open_folder(dp_tenant *t, const char *folder, const ort_collection_id *id)
+int
+dp_tenant__open_folder(dp_tenant *t, const char *folder, const ort_collection_id *id)
 {
     char path[DP_TENANT_PATH_BYTES];
     dp_tenant__path(t, folder, id, path);
@@ -33,17 +33,17 @@ dp_tenant__make_folder(dp_tenant *t, const char *folder, ort_collection_id id, i
 {
     char name[ORT_ID_TEXT_BYTES];
     ort_id_format(id.v, name);
-    const int top = open_folder(t, "", NULL);
+    const int top = dp_tenant__open_folder(t, "", NULL);
     ort_err err = top < 0 ? ort_fail_errno(diag, ORT_EIO, "open the tenant's directory")
                           : ort_dir_make(top, folder, diag);
     ort_fd_close(top);
-    const int fd = err == ORT_OK ? open_folder(t, folder, NULL) : -1;
+    const int fd = err == ORT_OK ? dp_tenant__open_folder(t, folder, NULL) : -1;
     if (err == ORT_OK) {
         err = fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open %s", folder)
                      : ort_dir_make(fd, name, diag);
     }
     ort_fd_close(fd);
-    *fd_out = err == ORT_OK ? open_folder(t, folder, &id) : -1;
+    *fd_out = err == ORT_OK ? dp_tenant__open_folder(t, folder, &id) : -1;
     if (err == ORT_OK && *fd_out < 0) {
         err = ort_fail_errno(diag, ORT_EIO, "open %s/%s", folder, name);
     }
@@ -102,14 +102,14 @@ static ort_err
 open_files(dp_tenant *t, dp_entry *e, dp_schema *schema, uint64_t points_max, dp_collection **out,
            ort_diag *diag)
 {
-    int data_fd = open_folder(t, "collections", &e->id);
+    int data_fd = dp_tenant__open_data(t, e);
     ort_err err = ORT_OK;
     if (data_fd < 0 && errno == ENOENT && e->points > 0) {
         /* To begin it anew would be to answer that it is empty. */
-        err = ort_fail(diag, ORT_ECORRUPT,
-                       "its directory is missing, and it had %" PRIu64 " points", e->points);
+        err = ort_fail(diag, ORT_ECORRUPT, "its files are missing, and it had %" PRIu64 " points",
+                       e->points);
     } else if (data_fd < 0 && errno == ENOENT) { /* it is new */
-        err = dp_tenant__make_folder(t, "collections", e->id, &data_fd, diag);
+        err = dp_tenant__make_data(t, e, &data_fd, diag);
     } else if (data_fd < 0) {
         err = ort_fail_errno(diag, ORT_EIO, "open its directory");
     }
@@ -120,7 +120,7 @@ open_files(dp_tenant *t, dp_entry *e, dp_schema *schema, uint64_t points_max, dp
                   ? ort_fail(diag, ORT_EBUSY, "another process works on its files: a repair?")
                   : ort_fail_errno(diag, ORT_EIO, "lock its directory");
     }
-    const int index_fd = err == ORT_OK ? open_folder(t, "indexes", &e->id) : -1;
+    const int index_fd = err == ORT_OK ? dp_tenant__open_folder(t, "indexes", &e->id) : -1;
     if (err == ORT_OK) {
         const dp_collection_config config = {.tenant = t->id,
                                              .id = e->id,
@@ -164,6 +164,7 @@ open_entry(dp_tenant *t, dp_entry *e, ort_diag *diag)
         e->collection = c;
         e->state = DP_ENTRY_OPEN;
         e->times_opened++;
+        t->all->opened++;
         e->used_ms = ort_mono_ms();
         dp_tenants__note_open(t->all, e);
         if (e->schema != schema) { /* patched meanwhile */
@@ -273,6 +274,7 @@ dp_tenant__close_entry(dp_tenant *t, dp_entry *e)
 
     pthread_mutex_lock(&t->lock);
     dp_tenants__note_closed(t->all, e);
+    t->may_settle = t->may_settle || (!e->home && !e->stays && !t->home_taken);
     t->unsaved = t->unsaved || !e->clean || e->points != info.points || e->bytes != info.bytes;
     e->collection = NULL;
     e->points = info.points;
@@ -328,6 +330,10 @@ dp_tenant__save_sizes(dp_tenant *t)
 {
     ort_diag diag = {""};
     pthread_mutex_lock(&t->change);
+    if (dp_home__settle(t)) { /* that saved them, too */
+        pthread_mutex_unlock(&t->change);
+        return;
+    }
     pthread_mutex_lock(&t->lock);
     const bool unsaved = t->unsaved && !t->deleted;
     t->unsaved = false;

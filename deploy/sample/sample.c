@@ -1,6 +1,7 @@
 /* orthant-sample: the sample data of the quickstart. Reads Markdown files, cuts them into passages
  * (a paragraph or a few, with the heading above them), and writes one JSON line a passage for
- * `orthant import`: an id, a vector computed from its words (embed.h), and where it stands.
+ * `orthant import`: an id, a vector computed from its words (embed.h), the text itself, which the
+ * server makes a sparse vector of, and where it stands.
  *
  *     orthant-sample FILE...              the points
  *     orthant-sample --query TEXT FILE... the vector of TEXT, weighed by the same files
@@ -166,7 +167,17 @@ print_point(const embed_corpus *corpus, const passage *p, size_t id)
     ort_jw_key(&w, "id");
     ort_jw_u64(&w, id);
     ort_jw_key(&w, "vector");
+    ort_jw_object(&w);
+    ort_jw_key(&w, ""); /* the unnamed one */
     ort_jw_floats(&w, vector, EMBED_DIM);
+    ort_jw_key(&w, "text");
+    ort_jw_object(&w);
+    ort_jw_key(&w, "text");
+    ort_jw_str(&w, ort_buf_peek_cstr(&words));
+    ort_jw_key(&w, "model");
+    ort_jw_str(&w, "qdrant/bm25");
+    ort_jw_object_end(&w);
+    ort_jw_object_end(&w);
     ort_jw_key(&w, "payload");
     ort_jw_object(&w);
     ort_jw_key(&w, "file");

@@ -268,11 +268,12 @@ parse_number(parser *s)
 
 static bool parse_value(parser *s);
 
-/* Room for one more float; false: none, and the array goes without. */
+/* Room for some more floats; false: none, and the array goes without. */
+#define FLOATS_AHEAD 64u
 static bool
-room_for_float(ort_json_doc *doc)
+room_for_floats(ort_json_doc *doc)
 {
-    if (doc->float_count < doc->float_cap) {
+    if (doc->float_count + FLOATS_AHEAD <= doc->float_cap) {
         return true;
     }
     const size_t cap = doc->float_cap == 0 ? 1024 : doc->float_cap * 2;
@@ -297,7 +298,15 @@ parse_packed(parser *s, uint32_t at)
     uint32_t n = 0;
     bool integer;
     for (;;) {
-        floats = floats && room_for_float(doc);
+        floats = floats && room_for_floats(doc);
+        if (floats) {
+            const size_t taken =
+                ort_num_take_f32s(&s->p, s->start, s->end, &doc->floats[doc->float_count],
+                                  doc->float_cap - doc->float_count - 1);
+            doc->float_count += taken;
+            n += (uint32_t)taken;
+            skip_space(s);
+        }
         const char *end =
             floats ? ort_num_take_f32(s->p, s->end, &doc->floats[doc->float_count++], &floats)
                    : ort_num_scan(s->p, s->end, &integer);

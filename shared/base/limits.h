@@ -11,7 +11,9 @@
 #define ORT_URI_BYTES_MAX 4096u
 
 /* Names and ids. */
-#define ORT_NAME_BYTES_MAX 255u        /* collection, tenant, plan, region names */
+#define ORT_NAME_BYTES_MAX 255u            /* tenant, plan, region names */
+#define ORT_COLLECTION_NAME_CHARS_MAX 255u /* Qdrant's own bound */
+#define ORT_COLLECTION_NAME_BYTES_MAX (4 * ORT_COLLECTION_NAME_CHARS_MAX)
 #define ORT_VECTOR_NAME_BYTES_MAX 200u /* Qdrant's own bound */
 #define ORT_REQUEST_ID_BYTES_MAX 64u
 

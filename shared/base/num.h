@@ -19,6 +19,13 @@ ORT_NODISCARD ort_err ort_num_f64(const char *text, size_t len, double *out);
  * when it is not finite as a float; it is never set to true. */
 const char *ort_num_take_f32(const char *text, const char *end, float *out, bool *finite);
 
+/* Reads numbers of a JSON array as floats, from *text on, as long as they are of the form that
+ * programs write vectors in and a comma stands behind each: at most `room` of them, into out.
+ * *text is led to behind the last comma; what stands there is for ort_num_take_f32() to judge, also
+ * when nothing was taken. begin .. end is the whole text. Returns how many. */
+size_t ort_num_take_f32s(const char **text, const char *begin, const char *end, float *out,
+                         size_t room);
+
 /* Integers of exactly this text: no fraction, no exponent. ORT_EINVAL: something else, or outside
  * the type. */
 ORT_NODISCARD ort_err ort_num_u64(const char *text, size_t len, uint64_t *out);

@@ -3,6 +3,8 @@
  *
  *   tests/bench/run density [--tenants 10000] [--points 1000] [--dim 384] [--dir DIR] [--rate 500]
  *                           [--rounds 3]     0: the start alone
+ *                           [--indexes 1]    two payload fields are indexed, and searches filter
+ *                           [--cold-rounds 1] the system's caches are dropped before each round
  *
  * The real orthant-node is started on a directory of so many tenants (density_node.h) with no
  * control plane in reach, as after a restart in its absence. Measured, in this order:
@@ -42,7 +44,7 @@
 
 static struct {
     size_t tenant_count;
-    unsigned points, dim, rate, rounds;
+    unsigned points, dim, rate, rounds, indexes, cold_rounds;
     char dir[256];
     char program[512];
     density_tenant *tenants;
@@ -412,8 +414,9 @@ head(void)
         fclose(in);
     }
     uname(&u);
-    printf("# %zu tenants x %u points x %u; %ld CPUs, %s, Linux %s\n", b.tenant_count, b.points,
-           b.dim, sysconf(_SC_NPROCESSORS_ONLN), cpu, u.release);
+    printf("# %zu tenants x %u points x %u%s; %ld CPUs, %s, Linux %s\n", b.tenant_count, b.points,
+           b.dim, b.indexes > 0 ? ", two fields indexed and filtered by" : "",
+           sysconf(_SC_NPROCESSORS_ONLN), cpu, u.release);
 }
 
 static void
@@ -430,6 +433,10 @@ options(int argc, char **argv)
             b.rate = (unsigned)strtoul(argv[i + 1], NULL, 10);
         } else if (strcmp(argv[i], "--rounds") == 0) {
             b.rounds = (unsigned)strtoul(argv[i + 1], NULL, 10);
+        } else if (strcmp(argv[i], "--indexes") == 0) {
+            b.indexes = (unsigned)strtoul(argv[i + 1], NULL, 10);
+        } else if (strcmp(argv[i], "--cold-rounds") == 0) {
+            b.cold_rounds = (unsigned)strtoul(argv[i + 1], NULL, 10);
         } else if (strcmp(argv[i], "--dir") == 0) {
             snprintf(b.dir, sizeof b.dir, "%s", argv[i + 1]);
         } else {
@@ -473,7 +480,13 @@ main(int argc, char **argv)
              slash != NULL ? (int)(slash - argv[0]) : 1, slash != NULL ? argv[0] : ".");
     signal(SIGPIPE, SIG_IGN);
     head();
-    ort_buf_puts(&b.query, "{\"limit\":10,\"with_payload\":true,\"query\":");
+    ort_buf_puts(&b.query, "{\"limit\":10,\"with_payload\":true,");
+    if (b.indexes > 0) {
+        ort_buf_puts(&b.query,
+                     "\"filter\":{\"must\":[{\"key\":\"kind\",\"match\":{\"value\":\"k3\"}},"
+                     "{\"key\":\"n\",\"range\":{\"gte\":10}}]},");
+    }
+    ort_buf_puts(&b.query, "\"query\":");
     density_vector(&b.query, 12345, b.dim);
     ort_buf_puts(&b.query, "}");
     b.tenants = calloc(b.tenant_count, sizeof *b.tenants);
@@ -483,7 +496,7 @@ main(int argc, char **argv)
 
     uint64_t begin = ort_mono_ns();
     density_node_make(b.dir, b.tenants, b.tenant_count);
-    density_node_fill(b.dir, b.tenants, b.tenant_count, b.points, b.dim);
+    density_node_fill(b.dir, b.tenants, b.tenant_count, b.points, b.dim, b.indexes > 0);
     nftw(b.dir, count_one, 64, FTW_PHYS);
     printf("filled_s=%.1f disk_gb=%.2f\n", (double)(ort_mono_ns() - begin) / 1e9,
            (double)file_bytes / 1e9);
@@ -520,6 +533,9 @@ main(int argc, char **argv)
     fflush(stdout);
 
     for (unsigned round = 1; round <= b.rounds; round++) {
+        if (b.cold_rounds > 0) {
+            (void)drop_caches(0, b.tenant_count);
+        }
         now = churn_round(round, base);
     }
     node_stop();

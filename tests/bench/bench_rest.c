@@ -12,7 +12,6 @@
  *
  * Each prints one line of key=value pairs. */
 #include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,9 +22,9 @@
 #include "base/json_read.h"
 #include "base/json_write.h"
 #include "http_client.h"
+#include "load.h"
 #include "vectors.h"
 
-#define CONNS_MAX 256
 #define K 10
 
 typedef struct {
@@ -42,25 +41,6 @@ typedef struct {
     _Atomic int last_bad;
     uint64_t until_ns;
 } load;
-
-typedef struct {
-    load *l;
-    uint64_t *times_us;
-    size_t count, cap;
-} worker;
-
-static void
-note_time(worker *w, uint64_t us)
-{
-    if (w->count == w->cap) {
-        w->cap = w->cap == 0 ? 4096 : w->cap * 2;
-        w->times_us = realloc(w->times_us, w->cap * sizeof *w->times_us);
-        if (w->times_us == NULL) {
-            abort();
-        }
-    }
-    w->times_us[w->count++] = us;
-}
 
 static void
 put_query(ort_buf *out, const load *l, uint32_t q)
@@ -101,11 +81,10 @@ count_hits(load *l, const bench_http *http, uint32_t q)
 }
 
 /* Searches until time is up; recall is counted on the first pass over the queries alone. */
-static void *
-query_main(void *arg)
+static void
+query_main(void *ctx, bench_times *times)
 {
-    worker *w = arg;
-    load *l = w->l;
+    load *l = ctx;
     char path[512];
     bench_http http;
     ort_buf body = {0};
@@ -123,7 +102,7 @@ query_main(void *arg)
             atomic_store(&l->last_bad, status);
             continue;
         }
-        note_time(w, us);
+        bench_times_add(times, us);
         if (n < l->set.query_count && l->set.truth != NULL && l->o->limit == K) {
             atomic_fetch_add(&l->hits, count_hits(l, &http, q));
             atomic_fetch_add(&l->asked, K);
@@ -131,15 +110,13 @@ query_main(void *arg)
     }
     bench_http_fini(&http);
     ort_buf_fini(&body);
-    return NULL;
 }
 
 /* Asks by the clock: a late answer makes the next ones late too, and that is counted. */
-static void *
-paced_main(void *arg)
+static void
+paced_main(void *ctx, bench_times *times)
 {
-    worker *w = arg;
-    load *l = w->l;
+    load *l = ctx;
     char path[512];
     bench_http http;
     ort_buf body = {0};
@@ -153,7 +130,7 @@ paced_main(void *arg)
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
         const int status = bench_http_call(&http, "POST", path, body.data, body.len);
         if (status == 200) {
-            note_time(w, (ort_mono_ns() - due) / 1000);
+            bench_times_add(times, (ort_mono_ns() - due) / 1000);
         } else {
             atomic_fetch_add(&l->refused, 1);
             atomic_store(&l->last_bad, status);
@@ -162,14 +139,12 @@ paced_main(void *arg)
     }
     bench_http_fini(&http);
     ort_buf_fini(&body);
-    return NULL;
 }
 
-static void *
-import_main(void *arg)
+static void
+import_main(void *ctx, bench_times *times)
 {
-    worker *w = arg;
-    load *l = w->l;
+    load *l = ctx;
     char path[512];
     bench_http http;
     ort_buf body = {0};
@@ -202,54 +177,18 @@ import_main(void *arg)
                     http.in.data != NULL ? http.in.data + http.body_at : "");
             exit(1);
         }
-        note_time(w, (ort_mono_ns() - start) / 1000);
+        bench_times_add(times, (ort_mono_ns() - start) / 1000);
     }
     bench_http_fini(&http);
     ort_buf_fini(&body);
-    return NULL;
 }
 
-static int
-by_value(const void *a, const void *b)
+/* Runs fn on so many connections for the time of the options. */
+static double
+run(load *l, bench_load_fn fn, bench_times *times)
 {
-    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* Runs fn on n threads; returns all their times, sorted, the caller's. */
-static uint64_t *
-run(load *l, void *(*fn)(void *), uint32_t n, size_t *count, double *seconds)
-{
-    pthread_t threads[CONNS_MAX];
-    static worker workers[CONNS_MAX];
-    const uint64_t start = ort_mono_ns();
-    l->until_ns = start + l->o->seconds * 1000000000ull;
-    for (uint32_t i = 0; i < n; i++) {
-        workers[i] = (worker){.l = l};
-        if (pthread_create(&threads[i], NULL, fn, &workers[i]) != 0) {
-            abort();
-        }
-    }
-    *count = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        pthread_join(threads[i], NULL);
-        *count += workers[i].count;
-    }
-    *seconds = (double)(ort_mono_ns() - start) / 1e9;
-    uint64_t *all = calloc(*count + 1, sizeof *all);
-    if (all == NULL) {
-        abort();
-    }
-    size_t at = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (workers[i].count > 0) {
-            memcpy(all + at, workers[i].times_us, workers[i].count * sizeof *all);
-        }
-        at += workers[i].count;
-        free(workers[i].times_us);
-    }
-    qsort(all, *count, sizeof *all, by_value);
-    return all;
+    l->until_ns = ort_mono_ns() + l->o->seconds * 1000000000ull;
+    return bench_load_run(l->o->conns, fn, l, times);
 }
 
 /* What the node's searches spent in each stage so far, in seconds; false: it does not tell us. */
@@ -283,38 +222,29 @@ read_stages(const load *l, double out[STAGES])
 /* A mean search, split: what the stages do not account for is the network, the kernel, the server's
  * reading of the head, and this client. Only right when nobody else searches. */
 static void
-report_stages(const double before[STAGES], const double after[STAGES], const uint64_t *times_us,
-              size_t count)
+report_stages(const double before[STAGES], const double after[STAGES], const bench_times *times)
 {
-    double total = 0, known = 0;
+    const double total = bench_times_mean(times);
+    double known = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        total += (double)times_us[i];
-    }
-    printf("split total_us=%.1f", total / (double)count);
+    printf("split total_us=%.1f", total);
     for (int i = 0; i < STAGES; i++) {
-        const double us = (after[i] - before[i]) * 1e6 / (double)count;
+        const double us = (after[i] - before[i]) * 1e6 / (double)times->count;
         known += us;
         printf(" %s_us=%.1f", stage_names[i], us);
     }
-    printf(" network_us=%.1f\n", total / (double)count - known);
-}
-
-static uint64_t
-percentile(const uint64_t *sorted, size_t count, double p)
-{
-    return count == 0 ? 0 : sorted[(size_t)((double)(count - 1) * p)];
+    printf(" network_us=%.1f\n", total - known);
 }
 
 static void
-report(const char *what, const load *l, const uint64_t *times, size_t count, double seconds)
+report(const char *what, const load *l, const bench_times *times, double seconds)
 {
     printf("%s set=%s conns=%u requests=%zu per_s=%.0f p50_us=%llu p99_us=%llu max_us=%llu "
            "refused=%llu",
-           what, l->o->set, l->o->conns, count, (double)count / seconds,
-           (unsigned long long)percentile(times, count, 0.5),
-           (unsigned long long)percentile(times, count, 0.99),
-           (unsigned long long)percentile(times, count, 1),
+           what, l->o->set, l->o->conns, times->count, (double)times->count / seconds,
+           (unsigned long long)bench_times_at(times, 0.5),
+           (unsigned long long)bench_times_at(times, 0.99),
+           (unsigned long long)bench_times_at(times, 1),
            (unsigned long long)atomic_load(&l->refused));
     if (atomic_load(&l->asked) > 0) {
         printf(" recall@10=%.4f", (double)atomic_load(&l->hits) / (double)atomic_load(&l->asked));
@@ -374,18 +304,17 @@ wait_indexed(const load *l)
 static void
 import(load *l)
 {
-    size_t count;
-    double seconds;
+    bench_times times;
     create_collection(l);
-    uint64_t *times = run(l, import_main, l->o->conns, &count, &seconds);
+    const double seconds = run(l, import_main, &times);
     const double indexed = wait_indexed(l);
     printf("import set=%s rows=%u dim=%u conns=%u batch=%u points_per_s=%.0f seconds=%.1f "
            "batch_p50_us=%llu batch_p99_us=%llu indexed_after_s=%.1f\n",
            l->o->set, l->set.base_count, l->set.dim, l->o->conns, l->o->batch,
            (double)l->set.base_count / seconds, seconds,
-           (unsigned long long)percentile(times, count, 0.5),
-           (unsigned long long)percentile(times, count, 0.99), indexed);
-    free(times);
+           (unsigned long long)bench_times_at(&times, 0.5),
+           (unsigned long long)bench_times_at(&times, 0.99), indexed);
+    bench_times_fini(&times);
 }
 
 static uint32_t
@@ -438,7 +367,7 @@ main(int argc, char **argv)
         fine = i + 1 < argc && set_option(&o, argv[i], argv[i + 1]);
     }
     if (!fine || o.url == NULL || o.key == NULL || o.set == NULL || o.data == NULL ||
-        o.conns == 0 || o.conns > CONNS_MAX || o.rate == 0 || o.batch == 0) {
+        o.conns == 0 || o.conns > BENCH_THREADS_MAX || o.rate == 0 || o.batch == 0) {
         fputs("usage: bench_rest import|query|paced|flood --url U --key K --set NAME --data DIR "
               "[--collection C] [--conns N] [--batch N] [--rows N] [--seconds S] [--ef N] "
               "[--rate R] [--limit N]\n",
@@ -446,8 +375,6 @@ main(int argc, char **argv)
         return 2;
     }
     static load l;
-    size_t count;
-    double seconds;
     l.o = &o;
     bench_set_load(&l.set, o.data, o.set, o.rows, NULL);
     if (strcmp(argv[1], "import") == 0) {
@@ -457,12 +384,13 @@ main(int argc, char **argv)
         double before[STAGES], after[STAGES];
         o.conns = paced ? 1 : o.conns;
         const bool told = read_stages(&l, before);
-        uint64_t *times = run(&l, paced ? paced_main : query_main, o.conns, &count, &seconds);
-        report(argv[1], &l, times, count, seconds);
-        if (told && count > 0 && read_stages(&l, after)) {
-            report_stages(before, after, times, count);
+        bench_times times;
+        const double seconds = run(&l, paced ? paced_main : query_main, &times);
+        report(argv[1], &l, &times, seconds);
+        if (told && times.count > 0 && read_stages(&l, after)) {
+            report_stages(before, after, &times);
         }
-        free(times);
+        bench_times_fini(&times);
     }
     bench_set_free(&l.set);
     return 0;

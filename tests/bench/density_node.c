@@ -16,6 +16,7 @@
 #include "crypto/secret.h"
 #include "routing/keep.h"
 #include "routing/table_internal.h"
+#include "storage/dump.h"
 #include "storage/points.h"
 #include "tenant/tenant.h"
 #include "wire/messages.h"
@@ -181,9 +182,9 @@ write_points(dp_collection *c, unsigned first, unsigned count, unsigned dim)
     ort_buf_puts(&text, "{\"points\":[");
     for (unsigned i = 0; i < count; i++) {
         ort_buf_printf(&text,
-                       "%s{\"id\":%u,\"payload\":{\"title\":\"note %u\",\"kind\":\"k%u\"},"
+                       "%s{\"id\":%u,\"payload\":{\"title\":\"note %u\",\"kind\":\"k%u\",\"n\":%u},"
                        "\"vector\":",
-                       i > 0 ? "," : "", first + i, first + i, (first + i) % 7);
+                       i > 0 ? "," : "", first + i, first + i, (first + i) % 7, first + i);
         density_vector(&text, first + i, dim);
         ort_buf_puts(&text, "}");
     }
@@ -197,9 +198,23 @@ write_points(dp_collection *c, unsigned first, unsigned count, unsigned dim)
     ort_buf_fini(&text);
 }
 
+static void
+index_field(dp_tenant *t, const char *field, const char *kind)
+{
+    ort_diag diag = {{0}};
+    ort_buf text = {0};
+    ort_buf_puts(&text, kind);
+    ort_json_doc *doc = parse(&text);
+    must(dp_tenant_set_field(t, DENSITY_COLLECTION, strlen(DENSITY_COLLECTION), field,
+                             strlen(field), ort_json_root(doc), &diag),
+         &diag, "index");
+    ort_json_free(doc);
+    ort_buf_fini(&text);
+}
+
 /* One tenant through the real path, and closed. */
 static void
-write_first(int top, ort_tenant_id id, unsigned points, unsigned dim)
+write_first(int top, ort_tenant_id id, unsigned points, unsigned dim, bool indexes)
 {
     ort_diag diag = {{0}};
     dp_tenants *all;
@@ -216,6 +231,10 @@ write_first(int top, ort_tenant_id id, unsigned points, unsigned dim)
     must(dp_schema_parse(&schema, ort_json_root(doc), &diag), &diag, "schema");
     must(dp_tenant_create_collection(t, DENSITY_COLLECTION, name_len, schema, &diag), &diag,
          "create");
+    if (indexes) {
+        index_field(t, "kind", "\"keyword\"");
+        index_field(t, "n", "\"integer\"");
+    }
     must(dp_tenant_use(t, DENSITY_COLLECTION, name_len, &c, &diag), &diag, "use");
     for (unsigned i = 0; i < points; i += 100) {
         write_points(c, i, points - i < 100 ? points - i : 100, dim);
@@ -252,25 +271,16 @@ read_model(model *m, int tenants_fd, ort_tenant_id id)
     ort_id_format(id.v, text);
     snprintf(path, sizeof path, "%s/catalog.json", text);
     must(ort_file_read(tenants_fd, path, 1u << 20, &m->catalog, &diag), &diag, "catalog");
-    snprintf(path, sizeof path, "%s/collections", text);
-    DIR *dir = fdopendir(must_open(tenants_fd, path, O_RDONLY | O_DIRECTORY));
-    struct dirent *d = NULL;
-    while (dir != NULL && (d = readdir(dir)) != NULL && d->d_name[0] == '.') {
-    }
-    if (d == NULL || ort_id_parse(d->d_name, strlen(d->d_name), &m->collection.v) != ORT_OK) {
-        must(ORT_ENOTFOUND, NULL, "the collection's directory");
-        return;
-    }
-    const int fd = must_open(dirfd(dir), d->d_name, O_RDONLY | O_DIRECTORY);
-    closedir(dir);
-    dir = fdopendir(fd);
+    const int fd = must_open(tenants_fd, text, O_RDONLY | O_DIRECTORY);
+    ort_tenant_id owner;
+    must(dp_storage_owner(fd, &owner, &m->collection, &diag), &diag, "the collection's files");
+    DIR *dir = fdopendir(fd);
     must(dir != NULL ? ORT_OK : ORT_EIO, NULL, "list the collection");
-    while ((d = readdir(dir)) != NULL && m->file_count < 8) {
-        if (d->d_name[0] != '.') {
+    for (struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL && m->file_count < 8;) {
+        if (dp_storage_has_name(d->d_name)) {
             model_file *f = &m->files[m->file_count++];
             snprintf(f->name, sizeof f->name, "%s", d->d_name);
-            must(ort_file_read(dirfd(dir), d->d_name, 1u << 30, &f->bytes, &diag), &diag,
-                 d->d_name);
+            must(ort_file_read(fd, d->d_name, 1u << 30, &f->bytes, &diag), &diag, d->d_name);
         }
     }
     closedir(dir);
@@ -328,32 +338,27 @@ copy_tenant(model *m, int tenants_fd, ort_tenant_id id, bool check)
     char name[ORT_ID_TEXT_BYTES];
     const ort_collection_id collection = {ort_id_random()};
     ort_id_format(id.v, name);
-    const int fd = make_dir(tenants_fd, name);
-    const int collections = make_dir(fd, "collections");
-    ort_id_format(collection.v, name);
-    const int dir = make_dir(collections, name);
+    const int dir = make_dir(tenants_fd, name);
     for (size_t i = 0; i < m->file_count; i++) {
         rename_owner(&m->files[i], id, collection);
         put_file(dir, m->files[i].name, m->files[i].bytes.data, m->files[i].bytes.len);
     }
-    put_catalog(fd, m, id, collection);
+    put_catalog(dir, m, id, collection);
     if (check) {
         ort_diag diag = {{0}};
         dp_verify_report report;
         must(dp_storage_verify(dir, id, collection, &report, &diag), &diag, "verify a copy");
     }
     close(dir);
-    close(collections);
-    close(fd);
 }
 
 void
 density_node_fill(const char *dir, const density_tenant *tenants, size_t count, unsigned points,
-                  unsigned dim)
+                  unsigned dim, bool indexes)
 {
     model m = {0};
     const int top = must_open(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY);
-    write_first(top, tenants[0].id, points, dim);
+    write_first(top, tenants[0].id, points, dim, indexes);
     const int tenants_fd = must_open(top, "tenants", O_RDONLY | O_DIRECTORY);
     read_model(&m, tenants_fd, tenants[0].id);
     for (size_t i = 1; i < count; i++) {

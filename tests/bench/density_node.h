@@ -16,7 +16,8 @@ typedef struct {
  * the other does. */
 void density_node_make(const char *dir, density_tenant *tenants, size_t count);
 
-/* Gives each tenant one collection of so many points.
+/* Gives each tenant one collection of so many points; `indexes`: of their fields `kind` (keyword)
+ * and `n` (integer), too.
  *
  * The first tenant's is written as a node writes it: a catalog, a log, a checkpoint at its close.
  * The others' files are copies of its files in which only the ids of tenant and collection are
@@ -25,7 +26,7 @@ void density_node_make(const char *dir, density_tenant *tenants, size_t count);
  * the catalog. Nothing else in these files depends on whose they are. Every hundredth tenant's are
  * then verified by dp_storage_verify(). */
 void density_node_fill(const char *dir, const density_tenant *tenants, size_t count,
-                       unsigned points, unsigned dim);
+                       unsigned points, unsigned dim, bool indexes);
 
 /* A vector as both the points and the queries have them: "[0.1,...]". */
 void density_vector(ort_buf *out, uint64_t seed, unsigned dim);

@@ -107,6 +107,26 @@ describe('the command line', () => {
         assert.deepEqual(back[7].payload, { id: 8 });
     });
 
+    test('searches by words, by vectors and by both', async () => {
+        const file = path.join(hub.dir, 'texts.jsonl');
+        const texts = ['the cat sleeps on the mat', 'a dog barks at the moon', 'cats and dogs play in the garden'];
+        const points = texts.map((text, i) => ({
+            id: i + 1,
+            vector: { '': [Number(i === 1), Number(i !== 1), 0.1], text: { text, model: 'qdrant/bm25' } },
+            payload: { text },
+        }));
+        await writeFile(file, points.map((point) => JSON.stringify(point)).join('\n'));
+        const made = await orthant(['import', 'texts', file, '--create', '--dim', '3', '--text-vector', 'text']);
+        assert.equal(made.code, 0, made.err);
+        const ids = async (...args) => (await json('query', 'texts', ...args)).map((hit) => hit.id);
+        assert.deepEqual(await ids('--text', 'barking'), [2]);
+        assert.deepEqual(new Set(await ids('--text', 'cat')), new Set([1, 3]));
+        assert.deepEqual(await ids('--vector', '[1, 0, 0]', '--limit', '1'), [2]);
+        assert.equal((await ids('--vector', '[1, 0, 0]', '--text', 'a dog')).length, 3);
+        assert.equal((await orthant(['collection', 'create', 'nothing'])).code, 2);
+        assert.equal((await orthant(['collection', 'delete', 'texts', '--yes'])).code, 0);
+    });
+
     test('says which quota an import met, and keeps what is stored', async () => {
         const file = path.join(hub.dir, 'more.jsonl');
         const lines = Array.from({ length: 1000 }, (_, i) => JSON.stringify({ id: 5000 + i, vector: [1, 2, 3] }));

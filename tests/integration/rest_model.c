@@ -80,12 +80,13 @@ sorted(const json_t *vector)
 static void
 put_vectors(model_point *p, const json_t *vector)
 {
-    const json_t *d = json_object_get(vector, "d"), *s = json_object_get(vector, "s");
-    if (d != NULL) {
-        json_object_set_new(p->vector, "d", json_deep_copy(d));
-    }
-    if (s != NULL) {
-        json_object_set_new(p->vector, "s", sorted(s));
+    for (size_t i = 0; i < MODEL_VECTORS; i++) {
+        const char *name = model_vectors[i].name;
+        const json_t *v = json_object_get(vector, name);
+        if (v != NULL) {
+            const bool sparse = model_vectors[i].kind == MODEL_SPARSE;
+            json_object_set_new(p->vector, name, sparse ? sorted(v) : json_deep_copy(v));
+        }
     }
 }
 
@@ -125,8 +126,10 @@ upsert(model *m, const json_t *body)
     json_array_foreach(json_object_get(batch, "ids"), i, item)
     {
         json_t *vector = json_object();
-        json_object_set(vector, "d", json_array_get(json_object_get(vectors, "d"), i));
-        json_object_set(vector, "s", json_array_get(json_object_get(vectors, "s"), i));
+        for (size_t v = 0; v < MODEL_VECTORS; v++) {
+            const char *name = model_vectors[v].name;
+            json_object_set(vector, name, json_array_get(json_object_get(vectors, name), i));
+        }
         upsert_one(m, body, item, vector, json_array_get(json_object_get(batch, "payloads"), i));
         json_decref(vector);
     }

@@ -10,13 +10,12 @@
 #include <jansson.h>
 
 #define MODEL_IDS 40u
-#define MODEL_DIM 3u
 
 /* id: its JSON, in the order of scrolling over the array. payload NULL: there is no such point. */
 typedef struct {
     json_t *id;
     json_t *payload; /* object */
-    json_t *vector;  /* object: "d" numbers, "s" {indices, values} by index; either may be absent */
+    json_t *vector;  /* object, by name as in model_vectors; any may be absent */
 } model_point;
 
 typedef struct {
@@ -33,6 +32,28 @@ model_point *model_find(model *m, const json_t *id);
  * that would do it alone. false: a point it names is not there; the others are changed. */
 bool model_apply(model *m, const char *kind, const json_t *body);
 
+/* --- vectors (rest_model_vector.c) ---------------------------------------------------------- */
+
+typedef enum { MODEL_DENSE, MODEL_SPARSE, MODEL_MULTI } model_vector_kind;
+
+typedef struct {
+    const char *name;
+    model_vector_kind kind;
+    uint32_t dim;
+    bool euclid; /* else the dot product */
+} model_vector;
+
+#define MODEL_VECTORS 4u
+extern const model_vector model_vectors[MODEL_VECTORS];
+
+/* How like the point's vector is to another of its kind: larger is liker. The dot product, the
+ * negative squared distance, or the sum over the other's rows of the likest row. false: the point
+ * has no such vector, or (sparse) no index in common with the other. */
+bool model_likeness(const model_vector *v, const json_t *other, const model_point *p, double *like);
+
+/* What an answer shows for such a likeness. */
+double model_score(const model_vector *v, double likeness);
+
 /* --- filters (rest_model_filter.c) ---------------------------------------------------------- */
 
 /* filter may be NULL: everything matches. */
@@ -41,13 +62,29 @@ bool model_matches(const json_t *filter, const model_point *p);
 /* What a path of members, [] and [i] leads to, as an array; the caller's. */
 json_t *model_values(json_t *root, const char *path);
 
+/* The same, with the elements of arrays in the place of the arrays. */
+json_t *model_flat_values(json_t *root, const char *path);
+
 /* A date and time of a form that model_random_payload() writes. */
 bool model_datetime_us(const json_t *v, int64_t *us);
 
-/* --- dice (rest_model_random.c) ------------------------------------------------------------- */
+/* --- words (rest_model_text.c) -------------------------------------------------------------- */
+
+/* From now on conditions on text at this path ask for words, made as these parameters of a text
+ * index say (the caller's); NULL: for parts of the string. */
+void model_declare_text(const char *path, const json_t *params);
+
+/* Whether a text condition ({text} | {text_any} | {phrase}) holds for the values of a path. */
+bool model_text_holds(const char *path, const json_t *match, const json_t *flat_values);
+
+/* Text conditions that look for parts of the string whatever is declared. */
+bool model_part_holds(const json_t *match, const char *text);
+
+/* --- dice (rest_model_random.c, rest_model_random_filter.c) ---------------------------------- */
 
 void model_seed(uint64_t seed);
 uint32_t model_below(uint32_t n); /* 0 .. n - 1 */
+int model_between(int low, int high);
 bool model_one_in(uint32_t n);
 
 typedef enum {
@@ -71,11 +108,19 @@ typedef struct {
 extern const model_field model_fields[MODEL_FIELDS];
 
 json_t *model_random_id(void); /* of a point that may be there */
-json_t *model_random_dense(void);
-json_t *model_random_sparse(void);
+json_t *model_random_scalar(model_kind kind);
+json_t *model_random_vector(const model_vector *v);
 json_t *model_random_filter(unsigned depth);
+json_t *model_random_condition(unsigned depth);
+json_t *model_random_text_index(void); /* a field_schema */
+
+/* --- operations (rest_model_random_op.c) ---------------------------------------------------- */
 
 /* *kind: which one. present_only: ids only of points that are there, where others would be an
  * error; NULL when there is none. */
 json_t *model_random_operation(model *m, bool present_only, const char **kind);
-#endif /* REST_MODEL_H */
+
+/* What those are made of. */
+json_t *model_random_payload(void);
+json_t *model_random_pair(void); /* an object with x and y */
+#endif                           /* REST_MODEL_H */

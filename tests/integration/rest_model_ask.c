@@ -1,4 +1,5 @@
 /* Asking node and model, and holding the points of an answer against the model's. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,11 +29,17 @@ ask_differs(const char *what, const json_t *ask, const json_t *got, const json_t
     fail();
 }
 
-/* The member `result` of the answer, the caller's; NULL for an error. */
 json_t *
 ask_call(int status, const char *method, const char *target, const json_t *body)
 {
+    char aliased[256];
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    if (asked.alias != NULL && strncmp(target, COLLECTION "/", strlen(COLLECTION "/")) == 0 &&
+        model_one_in(4)) {
+        snprintf(aliased, sizeof aliased, "/collections/%s%s", asked.alias,
+                 target + strlen(COLLECTION));
+        target = aliased;
+    }
     char *answer = test_call(node.port, KEY, status, method, target, text);
     json_t *whole = json_loads(answer, 0, NULL);
     json_t *result = json_incref(json_object_get(whole, "result"));
@@ -73,6 +80,13 @@ ask_same(const json_t *a, const json_t *b)
     return a != NULL && b != NULL && json_equal(a, b);
 }
 
+/* What is computed here in doubles is told by the node in floats. */
+bool
+ask_near(double a, double b)
+{
+    return fabs(a - b) <= 2e-6 * (1 + fabs(b));
+}
+
 /* --- what answers show of a point ----------------------------------------------------------- */
 
 /* Asks for payload and vectors in one of the ways there are; a default is never relied on. */
@@ -81,7 +95,7 @@ ask_put_shown(json_t *ask)
 {
     static const char *const payload[] = {"true", "false", "[\"tag\",\"deep\"]",
                                           "{\"exclude\":[\"mix\",\"n\"]}"};
-    static const char *const vector[] = {"false", "true", "[\"d\"]", "[\"s\",\"d\"]"};
+    static const char *const vector[] = {"false", "true", "[\"d\",\"m\"]", "[\"s\",\"e\"]"};
     json_object_set_new(ask, "with_payload",
                         json_loads(payload[model_below(4)], JSON_DECODE_ANY, NULL));
     json_object_set_new(ask, "with_vector",
@@ -245,4 +259,18 @@ ask_retrieve(void)
     }
     json_decref(got);
     json_decref(ask);
+}
+
+void
+ask_aliases(void)
+{
+    json_t *got = ask_call(200, "GET", "/aliases", NULL);
+    json_t *want = asked.alias != NULL ? json_pack("{s:[{s:s,s:s}]}", "aliases", "alias_name",
+                                                   asked.alias, "collection_name", "model")
+                                       : json_pack("{s:[]}", "aliases");
+    if (!json_equal(got, want)) {
+        ask_differs("aliases", NULL, got, want);
+    }
+    json_decref(want);
+    json_decref(got);
 }

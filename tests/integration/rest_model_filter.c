@@ -51,6 +51,23 @@ model_values(json_t *root, const char *path)
     return out;
 }
 
+json_t *
+model_flat_values(json_t *root, const char *path)
+{
+    size_t i;
+    json_t *v, *out = json_array(), *values = model_values(root, path);
+    json_array_foreach(values, i, v)
+    {
+        if (json_is_array(v)) {
+            json_array_extend(out, v);
+        } else {
+            json_array_append(out, v);
+        }
+    }
+    json_decref(values);
+    return out;
+}
+
 bool
 model_datetime_us(const json_t *v, int64_t *us)
 {
@@ -112,11 +129,11 @@ match_holds(const json_t *match, const json_t *v)
     if ((want = json_object_get(match, "except")) != NULL) {
         return !json_is_null(v) && !is_listed(want, v);
     }
-    if ((want = json_object_get(match, "text")) != NULL) {
-        return text != NULL && strstr(text, json_string_value(want)) != NULL;
+    if ((want = json_object_get(match, "prefix")) != NULL) {
+        return text != NULL &&
+               strncmp(text, json_string_value(want), json_string_length(want)) == 0;
     }
-    want = json_object_get(match, "prefix");
-    return text != NULL && strncmp(text, json_string_value(want), json_string_length(want)) == 0;
+    return text != NULL && model_part_holds(match, text); /* in `nested` */
 }
 
 /* Each bound that is there holds for x; of(bound) is its number. */
@@ -168,6 +185,41 @@ metres(const json_t *a, const json_t *b)
     return 6371008.8 * acos(c > 1 ? 1 : c < -1 ? -1 : c);
 }
 
+/* How often the ring goes around the place, by the angles under which its edges are seen. */
+static bool
+ring_holds(const json_t *ring, const json_t *v)
+{
+    size_t i;
+    json_t *b;
+    double turned = 0;
+    const json_t *points = json_object_get(ring, "points"), *a = NULL;
+    json_array_foreach(points, i, b)
+    {
+        if (a != NULL) {
+            const double ax = member(a, "lon") - member(v, "lon");
+            const double ay = member(a, "lat") - member(v, "lat");
+            const double bx = member(b, "lon") - member(v, "lon");
+            const double by = member(b, "lat") - member(v, "lat");
+            turned += atan2(ax * by - ay * bx, ax * bx + ay * by);
+        }
+        a = b;
+    }
+    return fabs(turned) > 1;
+}
+
+static bool
+polygon_holds(const json_t *polygon, const json_t *v)
+{
+    size_t i;
+    json_t *hole;
+    bool inside = ring_holds(json_object_get(polygon, "exterior"), v);
+    json_array_foreach(json_object_get(polygon, "interiors"), i, hole)
+    {
+        inside = inside && !ring_holds(hole, v);
+    }
+    return inside;
+}
+
 /* A place is an object with two numbers; borders are outside. */
 static bool
 geo_holds(const json_t *condition, const json_t *v)
@@ -176,6 +228,9 @@ geo_holds(const json_t *condition, const json_t *v)
     const json_t *box = json_object_get(condition, "geo_bounding_box");
     if (!json_is_number(json_object_get(v, "lon")) || !json_is_number(json_object_get(v, "lat"))) {
         return false;
+    }
+    if (json_object_get(condition, "geo_polygon") != NULL) {
+        return polygon_holds(json_object_get(condition, "geo_polygon"), v);
     }
     if (circle != NULL) {
         return metres(json_object_get(circle, "center"), v) < member(circle, "radius");
@@ -293,6 +348,67 @@ field_matches(const json_t *condition, const json_t *values)
     return any_value(values, condition);
 }
 
+/* --- what looks at ids ----------------------------------------------------------------------- */
+
+static uint64_t
+rotated(uint64_t v, unsigned by)
+{
+    return v << by | v >> (64 - by);
+}
+
+static void
+sip_round(uint64_t v[4])
+{
+    v[0] += v[1];
+    v[2] += v[3];
+    v[1] = rotated(v[1], 13) ^ v[0];
+    v[3] = rotated(v[3], 16) ^ v[2];
+    v[0] = rotated(v[0], 32) + v[3];
+    v[2] += v[1];
+    v[3] = rotated(v[3], 21) ^ v[0];
+    v[1] = rotated(v[1], 17) ^ v[2];
+    v[2] = rotated(v[2], 32);
+}
+
+/* SipHash-2-4 (Aumasson, Bernstein 2012) under a zero key, of whole words of eight bytes. */
+static uint64_t
+sip_hash(const uint64_t *words, size_t count)
+{
+    uint64_t v[4] = {0x736f6d6570736575, 0x646f72616e646f6d, 0x6c7967656e657261,
+                     0x7465646279746573};
+    for (size_t i = 0; i <= count; i++) {
+        const uint64_t word = i < count ? words[i] : (uint64_t)count * 8 << 56;
+        v[3] ^= word;
+        sip_round(v);
+        sip_round(v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    for (size_t i = 0; i < 4; i++) {
+        sip_round(v);
+    }
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* A number's eight bytes, the lowest first, or the sixteen of a UUID as they are written. */
+static bool
+is_in_slice(const json_t *slice, const json_t *id)
+{
+    uint64_t words[2] = {(uint64_t)json_integer_value(id), 0};
+    const char *text = json_string_value(id);
+    for (unsigned at = 0; text != NULL && *text != '\0'; text++) {
+        if (*text != '-') {
+            const char digit[2] = {*text, '\0'};
+            words[at / 16] |= (uint64_t)strtoul(digit, NULL, 16)
+                              << (at % 16 / 2 * 8 + (at % 2 == 0 ? 4 : 0));
+            at++;
+        }
+    }
+    return sip_hash(words, text != NULL ? 2 : 1) %
+               (uint64_t)json_integer_value(json_object_get(slice, "total")) ==
+           (uint64_t)json_integer_value(json_object_get(slice, "index"));
+}
+
 static bool matches(const json_t *filter, const model_point *p, json_t *root);
 
 /* The array is named with or without the brackets. */
@@ -319,6 +435,21 @@ nested_matches(const json_t *nested, const model_point *p, json_t *root)
 }
 
 static bool
+key_matches(const json_t *c, const char *path, const model_point *p, json_t *root)
+{
+    const json_t *match = json_object_get(c, "match");
+    const bool words = json_object_get(match, "text") != NULL ||
+                       json_object_get(match, "text_any") != NULL ||
+                       json_object_get(match, "phrase") != NULL;
+    /* Within `nested` no index is asked what text means. */
+    const bool by_text = words && root == p->payload;
+    json_t *values = by_text ? model_flat_values(root, path) : model_values(root, path);
+    const bool holds = by_text ? model_text_holds(path, match, values) : field_matches(c, values);
+    json_decref(values);
+    return holds;
+}
+
+static bool
 condition_matches(const json_t *c, const model_point *p, json_t *root)
 {
     const json_t *part;
@@ -331,11 +462,11 @@ condition_matches(const json_t *c, const model_point *p, json_t *root)
     if ((part = json_object_get(c, "nested")) != NULL) {
         return nested_matches(part, p, root);
     }
+    if ((part = json_object_get(c, "slice")) != NULL) {
+        return is_in_slice(part, p->id);
+    }
     if ((part = json_object_get(c, "key")) != NULL) {
-        json_t *values = model_values(root, json_string_value(part));
-        const bool holds = field_matches(c, values);
-        json_decref(values);
-        return holds;
+        return key_matches(c, json_string_value(part), p, root);
     }
     const json_t *empty = json_object_get(c, "is_empty"), *null = json_object_get(c, "is_null");
     if (empty != NULL || null != NULL) {

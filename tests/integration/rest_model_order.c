@@ -17,24 +17,6 @@ is_indexed(uint32_t field, const char *type)
     return asked.indexed[field] != NULL && strcmp(asked.indexed[field], type) == 0;
 }
 
-/* Calls fn with each value of the point's field, those of arrays one by one. */
-static json_t *
-flat_values(const model_point *p, const char *path)
-{
-    size_t i;
-    json_t *v, *out = json_array(), *values = model_values(p->payload, path);
-    json_array_foreach(values, i, v)
-    {
-        if (json_is_array(v)) {
-            json_array_extend(out, v);
-        } else {
-            json_array_append(out, v);
-        }
-    }
-    json_decref(values);
-    return out;
-}
-
 typedef struct {
     double real; /* what a float is ordered by; of the others, exact, integer */
     int64_t integer;
@@ -88,7 +70,7 @@ gather(const json_t *ask, uint32_t field, ordered *list)
         if (!ask_passes(ask, &asked.points.at[at])) {
             continue;
         }
-        json_t *values = flat_values(&asked.points.at[at], model_fields[field].path);
+        json_t *values = model_flat_values(asked.points.at[at].payload, model_fields[field].path);
         json_array_foreach(values, i, v)
         {
             ordered one;
@@ -171,10 +153,16 @@ ask_ordered(void)
     if (model_one_in(2)) {
         json_object_set_new(order, "start_from", random_start(field));
     }
-    json_object_set(ask, "order_by", order);
+    const bool scrolls = model_one_in(2);
     json_object_set_new(ask, "limit", json_integer(limit));
     ask_put_shown(ask);
-    json_t *got = ask_call(200, "POST", COLLECTION "/points/scroll", ask);
+    if (scrolls) {
+        json_object_set(ask, "order_by", order);
+    } else {
+        json_object_set_new(ask, "query", json_pack("{s:O}", "order_by", order));
+    }
+    json_t *got = ask_call(200, "POST",
+                           scrolls ? COLLECTION "/points/scroll" : COLLECTION "/points/query", ask);
     json_t *want = cut_ordered(list, gather(ask, field, list), field, order, limit);
     json_array_foreach(json_object_get(got, "points"), i, point)
     {
@@ -286,7 +274,8 @@ ask_facet(void)
     json_t *got = ask_call(200, "POST", COLLECTION "/facet", ask);
     for (uint32_t i = 0; i < MODEL_IDS; i++) {
         if (ask_passes(ask, &asked.points.at[i])) {
-            json_t *values = flat_values(&asked.points.at[i], model_fields[field].path);
+            json_t *values =
+                model_flat_values(asked.points.at[i].payload, model_fields[field].path);
             add_to_facet(hits, values, asked.indexed[field]);
             json_decref(values);
         }

@@ -1,5 +1,5 @@
-/* Exact searches: by vector, by point, by examples. Scores are whole or half numbers, so that node
- * and model agree to the last bit. */
+/* Exact searches: by vector, by point, by the mean of examples. Vectors are of whole numbers, so
+ * that node and model agree on every sum to the last bit. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,128 +12,168 @@
 
 #include "rest_model_ask.h"
 
-/* The product with a dense vector; false: the point has none. */
-static bool
-dense_score(const double query[MODEL_DIM], const model_point *p, double *score)
+/* --- asking --------------------------------------------------------------------------------- */
+
+/* The older call, of the same meaning, where there is one for this question. */
+static json_t *
+as_search(const json_t *ask)
 {
-    const json_t *d = json_object_get(p->vector, "d");
-    *score = 0;
-    for (size_t i = 0; i < MODEL_DIM && d != NULL; i++) {
-        *score += query[i] * json_number_value(json_array_get(d, i));
+    const json_t *query = json_object_get(ask, "query");
+    if (json_is_string(query) || json_is_integer(query) || json_object_get(ask, "prefetch") ||
+        (json_is_object(query) && json_object_get(query, "indices") == NULL)) {
+        return NULL;
     }
-    return d != NULL;
+    json_t *old = json_copy((json_t *)(uintptr_t)ask);
+    json_object_set_new(
+        old, "vector",
+        json_pack("{s:O,s:O}", "name", json_object_get(ask, "using"), "vector", query));
+    json_object_del(old, "query");
+    json_object_del(old, "using");
+    return old;
 }
 
-/* With a sparse one; false also where they have no index in common. */
-static bool
-sparse_score(const json_t *query, const model_point *p, double *score)
+/* The points that are answered, the caller's. */
+static json_t *
+ask_points(const json_t *ask)
 {
-    size_t i, j;
-    json_t *x, *y;
-    bool common = false;
-    const json_t *s = json_object_get(p->vector, "s");
-    *score = 0;
-    json_array_foreach(json_object_get(query, "indices"), i, x)
-    {
-        json_array_foreach(json_object_get(s, "indices"), j, y)
-        {
-            if (json_equal(x, y)) {
-                common = true;
-                *score += json_number_value(json_array_get(json_object_get(query, "values"), i)) *
-                          json_number_value(json_array_get(json_object_get(s, "values"), j));
-            }
+    json_t *got, *points, *old = model_one_in(6) ? as_search(ask) : NULL;
+    if (old != NULL) {
+        points = ask_call(200, "POST", COLLECTION "/points/search", old);
+        json_decref(old);
+        return points;
+    }
+    if (model_one_in(6)) {
+        json_t *batch = json_pack("{s:[O,O]}", "searches", ask, ask);
+        got = ask_call(200, "POST", COLLECTION "/points/query/batch", batch);
+        if (!json_equal(json_array_get(got, 0), json_array_get(got, 1))) {
+            ask_differs("twice in one batch", ask, json_array_get(got, 0), json_array_get(got, 1));
         }
+        points = json_incref(json_object_get(json_array_get(got, 0), "points"));
+        json_decref(batch);
+    } else {
+        got = ask_call(200, "POST", COLLECTION "/points/query", ask);
+        points = json_incref(json_object_get(got, "points"));
     }
-    return common;
+    json_decref(got);
+    return points;
 }
-
-/* By point: the score it has, if it is among the answers when they are not cut. */
-typedef struct {
-    bool in[MODEL_IDS];
-    double score[MODEL_IDS];
-} scores;
 
 static int
-descending(const void *a, const void *b)
+ascending(const void *a, const void *b)
 {
     const double *x = a;
     const double *y = b;
-    return *x > *y ? -1 : *x < *y;
+    return *x < *y ? -1 : *x > *y;
 }
 
-/* The scores are the best ones after `offset`, each is its point's, no point comes twice. Which of
- * two equals comes first is nobody's promise. */
-static void
-compare_hits(const json_t *ask, const scores *s, size_t offset, size_t limit)
+/* The scores that the threshold leaves, best first; how many. */
+static size_t
+best_scores(const json_t *ask, const ask_scores *s, double best[MODEL_IDS])
 {
-    double best[MODEL_IDS];
-    bool seen[MODEL_IDS] = {false};
-    size_t count = 0, i;
-    json_t *hit, *want = json_array();
-    for (i = 0; i < MODEL_IDS; i++) {
+    const json_t *threshold = json_object_get(ask, "score_threshold");
+    const double cut = json_number_value(threshold), sign = s->ascending ? 1 : -1;
+    size_t count = 0;
+    for (size_t i = 0; i < MODEL_IDS; i++) {
+        if (s->in[i] && (threshold == NULL || sign * s->score[i] <= sign * cut)) {
+            best[count++] = sign * s->score[i];
+        }
+    }
+    qsort(best, count, sizeof best[0], ascending);
+    for (size_t i = 0; i < count; i++) {
+        best[i] *= sign;
+    }
+    return count;
+}
+
+static json_t *
+as_json(const ask_scores *s)
+{
+    json_t *want = json_array();
+    for (size_t i = 0; i < MODEL_IDS; i++) {
         if (s->in[i]) {
-            best[count++] = s->score[i];
             json_array_append_new(want, json_pack("[O,f]", asked.points.at[i].id, s->score[i]));
         }
     }
-    qsort(best, count, sizeof best[0], descending);
-    const size_t left = count > offset ? count - offset : 0;
-    json_t *got = ask_call(200, "POST", COLLECTION "/points/query", ask);
-    const json_t *points = json_object_get(got, "points");
+    return want;
+}
+
+void
+ask_hits(const json_t *ask, const ask_scores *s, ask_list *list)
+{
+    double best[MODEL_IDS];
+    bool seen[MODEL_IDS] = {false};
+    size_t i;
+    json_t *hit, *want = as_json(s), *points = ask_points(ask);
+    const size_t offset = (size_t)json_integer_value(json_object_get(ask, "offset"));
+    const size_t limit = (size_t)json_integer_value(json_object_get(ask, "limit"));
+    const size_t count = best_scores(ask, s, best), left = count > offset ? count - offset : 0;
     if (json_array_size(points) != (left < limit ? left : limit)) {
-        ask_differs("number of hits", ask, got, want);
+        ask_differs("number of hits", ask, points, want);
     }
     json_array_foreach(points, i, hit)
     {
         const model_point *p = model_find(&asked.points, json_object_get(hit, "id"));
         const size_t at = (size_t)(p - asked.points.at);
         const double score = json_number_value(json_object_get(hit, "score"));
-        if (!s->in[at] || seen[at] || score != s->score[at] || score != best[offset + i]) {
-            ask_differs("hits", ask, got, want);
+        if (!s->in[at] || seen[at] || !ask_near(score, s->score[at]) ||
+            !ask_near(score, best[offset + i])) {
+            ask_differs("hits", ask, points, want);
         }
         seen[at] = true;
         ask_compare_shown(ask, hit, p);
+        if (list != NULL) {
+            list->at[i] = at;
+            list->score[i] = score;
+        }
+    }
+    if (list != NULL) {
+        list->count = json_array_size(points);
     }
     json_decref(want);
-    json_decref(got);
+    json_decref(points);
 }
 
-/* Adds what any search may have beside its query, asks, and compares. s: of all points with a
- * score; consumes ask. */
-static void
-ask_query(json_t *ask, json_t *query, const char *using, scores *s)
+void
+ask_query(json_t *ask, json_t *query, const model_vector *using, ask_scores *s)
 {
-    const size_t limit = 1 + model_below(MODEL_IDS);
-    const size_t offset = model_one_in(3) ? model_below(12) : 0;
-    const double threshold = (double)model_below(100) - 50;
-    const bool cut = model_one_in(3);
     for (size_t i = 0; i < MODEL_IDS; i++) {
-        s->in[i] =
-            s->in[i] && ask_passes(ask, &asked.points.at[i]) && (!cut || s->score[i] >= threshold);
+        s->in[i] = s->in[i] && ask_passes(ask, &asked.points.at[i]);
     }
     json_object_set_new(ask, "query", query);
-    json_object_set_new(ask, "using", json_string(using));
-    json_object_set_new(ask, "limit", json_integer((json_int_t)limit));
+    json_object_set_new(ask, "using", json_string(using->name));
+    json_object_set_new(ask, "limit", json_integer(1 + model_below(MODEL_IDS)));
     json_object_set_new(ask, "params", json_pack("{s:b}", "exact", 1));
-    if (offset > 0) {
-        json_object_set_new(ask, "offset", json_integer((json_int_t)offset));
+    if (model_one_in(3)) {
+        json_object_set_new(ask, "offset", json_integer(model_below(12)));
     }
-    if (cut) {
+    if (model_one_in(3)) { /* between any two scores that are not equal */
+        const double threshold =
+            s->ascending ? model_below(15) + 0.013 : model_between(-50, 50) + 0.013;
         json_object_set_new(ask, "score_threshold", json_real(threshold));
     }
     ask_put_shown(ask);
-    compare_hits(ask, s, offset, limit);
+    ask_hits(ask, s, NULL);
     json_decref(ask);
 }
 
-/* A point that has such a vector, or MODEL_IDS. */
-static uint32_t
-point_with(const char *vector)
+void
+ask_score_all(const model_vector *v, const json_t *query, ask_scores *s)
+{
+    s->ascending = v->euclid;
+    for (size_t i = 0; i < MODEL_IDS; i++) {
+        double like;
+        s->in[i] = model_likeness(v, query, &asked.points.at[i], &like);
+        s->score[i] = model_score(v, like);
+    }
+}
+
+uint32_t
+ask_point_with(const model_vector *v)
 {
     const uint32_t start = model_below(MODEL_IDS);
     for (uint32_t i = 0; i < MODEL_IDS; i++) {
         const uint32_t at = (start + i) % MODEL_IDS;
-        if (json_object_get(asked.points.at[at].vector, vector) != NULL) {
+        if (json_object_get(asked.points.at[at].vector, v->name) != NULL) {
             return at;
         }
     }
@@ -142,46 +182,96 @@ point_with(const char *vector)
 
 /* By vector, or by the id of a point, which is then no answer itself. */
 void
-ask_nearest(const char *using)
+ask_nearest(void)
 {
-    scores s;
-    double numbers[MODEL_DIM];
-    const bool dense = using[0] == 'd';
-    const uint32_t by = model_one_in(3) ? point_with(using) : MODEL_IDS;
+    ask_scores s;
+    const model_vector *v = &model_vectors[model_below(MODEL_VECTORS)];
+    const uint32_t by = model_one_in(3) ? ask_point_with(v) : MODEL_IDS;
     json_t *vector = by < MODEL_IDS
-                         ? json_incref(json_object_get(asked.points.at[by].vector, using))
-                     : dense ? model_random_dense()
-                             : model_random_sparse();
-    for (size_t i = 0; i < MODEL_DIM; i++) {
-        numbers[i] = json_number_value(json_array_get(vector, i));
+                         ? json_incref(json_object_get(asked.points.at[by].vector, v->name))
+                         : model_random_vector(v);
+    ask_score_all(v, vector, &s);
+    if (by < MODEL_IDS) {
+        s.in[by] = false;
     }
-    for (size_t i = 0; i < MODEL_IDS; i++) {
-        s.in[i] = (dense ? dense_score(numbers, &asked.points.at[i], &s.score[i])
-                         : sparse_score(vector, &asked.points.at[i], &s.score[i])) &&
-                  i != by;
-    }
-    ask_query(ask_new(), json_incref(by < MODEL_IDS ? asked.points.at[by].id : vector), using, &s);
+    ask_query(ask_new(), json_incref(by < MODEL_IDS ? asked.points.at[by].id : vector), v, &s);
     json_decref(vector);
 }
 
-/* Adds one or two examples to the list, points or vectors, and their mean to query. */
+/* --- recommend by the mean ------------------------------------------------------------------ */
+
+/* sum + factor * v: components, or entries that are added up by index; of rows, all of them, those
+ * of negative factors turned around. */
 static void
-add_examples(json_t *list, scores *s, double query[MODEL_DIM], double factor)
+add_to_mean(const model_vector *kind, json_t *sum, const json_t *v, double factor)
+{
+    size_t i, j;
+    json_t *row, *number;
+    if (kind->kind == MODEL_MULTI) {
+        json_array_foreach(v, i, row)
+        {
+            json_t *copy = json_array();
+            json_array_foreach(row, j, number)
+            {
+                const double x = json_number_value(number);
+                json_array_append_new(copy, json_real(factor < 0 ? -x : x));
+            }
+            json_array_append_new(sum, copy);
+        }
+        return;
+    }
+    for (i = 0; kind->kind == MODEL_DENSE && i < kind->dim; i++) {
+        const double x = json_number_value(json_array_get(v, i));
+        const double was = json_number_value(json_array_get(sum, i));
+        json_array_set_new(sum, i, json_real(was + factor * x));
+    }
+    json_array_foreach(json_object_get(v, "indices"), i, number)
+    {
+        json_t *indices = json_object_get(sum, "indices"), *values = json_object_get(sum, "values");
+        const double x =
+            factor * json_number_value(json_array_get(json_object_get(v, "values"), i));
+        for (j = 0; j < json_array_size(indices) && !json_equal(json_array_get(indices, j), number);
+             j++) {
+        }
+        if (j == json_array_size(indices)) {
+            json_array_append(indices, number);
+            json_array_append_new(values, json_real(x));
+        } else {
+            json_array_set_new(values, j,
+                               json_real(x + json_number_value(json_array_get(values, j))));
+        }
+    }
+}
+
+static json_t *
+new_mean(const model_vector *v)
+{
+    json_t *mean =
+        v->kind == MODEL_SPARSE ? json_pack("{s:[],s:[]}", "indices", "values") : json_array();
+    for (uint32_t i = 0; v->kind == MODEL_DENSE && i < v->dim; i++) {
+        json_array_append_new(mean, json_real(0));
+    }
+    return mean;
+}
+
+/* Adds one or two examples to the list, points or vectors, and their mean to mean; points that are
+ * named are no answers. */
+static void
+add_examples(const model_vector *v, json_t *list, ask_scores *s, json_t *mean, double factor)
 {
     const uint32_t count = 1 + model_below(2);
     for (uint32_t n = 0; n < count; n++) {
-        const uint32_t at = model_one_in(3) ? MODEL_IDS : point_with("d");
+        const uint32_t at = model_one_in(3) ? MODEL_IDS : ask_point_with(v);
         const bool is_point = at < MODEL_IDS && s->in[at];
-        json_t *d = is_point ? json_incref(json_object_get(asked.points.at[at].vector, "d"))
-                             : model_random_dense();
-        json_array_append(list, is_point ? asked.points.at[at].id : d);
-        for (size_t i = 0; i < MODEL_DIM; i++) {
-            query[i] += factor / count * json_number_value(json_array_get(d, i));
-        }
+        json_t *vector = is_point
+                             ? json_incref(json_object_get(asked.points.at[at].vector, v->name))
+                             : model_random_vector(v);
+        json_array_append(list, is_point ? asked.points.at[at].id : vector);
+        add_to_mean(v, mean, vector, factor / count);
         if (is_point) {
             s->in[at] = false;
         }
-        json_decref(d);
+        json_decref(vector);
     }
 }
 
@@ -189,20 +279,21 @@ add_examples(json_t *list, scores *s, double query[MODEL_DIM], double factor)
 void
 ask_recommend(void)
 {
-    scores s;
-    double query[MODEL_DIM] = {0};
-    json_t *positive = json_array(), *negative = json_array();
+    ask_scores s, named;
+    const model_vector *v = &model_vectors[model_below(MODEL_VECTORS)];
+    json_t *positive = json_array(), *negative = json_array(), *mean = new_mean(v);
     const bool has_negative = model_one_in(2);
-    memset(s.in, true, sizeof s.in);
-    add_examples(positive, &s, query, has_negative ? 2 : 1);
+    memset(named.in, true, sizeof named.in);
+    add_examples(v, positive, &named, mean, has_negative ? 2 : 1);
     if (has_negative) {
-        add_examples(negative, &s, query, -1);
+        add_examples(v, negative, &named, mean, -1);
     }
+    ask_score_all(v, mean, &s);
     for (size_t i = 0; i < MODEL_IDS; i++) {
-        const bool has = dense_score(query, &asked.points.at[i], &s.score[i]);
-        s.in[i] = s.in[i] && has;
+        s.in[i] = s.in[i] && named.in[i];
     }
     ask_query(ask_new(),
               json_pack("{s:{s:o,s:o}}", "recommend", "positive", positive, "negative", negative),
-              "d", &s);
+              v, &s);
+    json_decref(mean);
 }

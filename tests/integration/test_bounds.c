@@ -10,6 +10,10 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
 
 #include "base/buf.h"
 #include "support/test_node.h"
@@ -17,9 +21,72 @@
 #define POINTS 3000
 
 static test_node node;
-static test_tenant tenants[1] = {{.name = "a"}};
+static test_tenant tenants[2] = {{.name = "a"}, {.name = "b"}};
 #define KEY (tenants[0].keys[0].token)
+#define NEIGHBOUR (tenants[1].keys[0].token)
 #define C "/collections/c"
+
+/* --- memory -------------------------------------------------------------------------------------
+ *
+ * What is allocated and not freed, in this process: the node and the test, whose bodies are the
+ * largest part. */
+
+#ifdef __SANITIZE_ADDRESS__
+/* Of the run-time library; gcc has no header for it. */
+size_t __sanitizer_get_current_allocated_bytes(void);
+static size_t
+live_bytes(void)
+{
+    return __sanitizer_get_current_allocated_bytes();
+}
+#else
+static size_t
+live_bytes(void)
+{
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+#endif
+
+/* A request may take: its body, the values found in it, a filter's tree made of that, an answer. */
+#define PEAK_BYTES_MAX ((size_t)512 << 20)
+/* Caches that fill once: connections, compressors, threads' scratches. */
+#define KEPT_BYTES_MAX ((size_t)16 << 20)
+
+static size_t live_before;
+static atomic_size_t peak;
+static atomic_bool watching;
+static pthread_t watcher, other;
+
+static void *
+watch(void *arg)
+{
+    (void)arg;
+    while (atomic_load(&watching)) {
+        const size_t now = live_bytes();
+        if (now > atomic_load(&peak)) {
+            atomic_store(&peak, now);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    }
+    return NULL;
+}
+
+/* A tenant beside, who asks small things all the time and is always answered. */
+static atomic_uint neighbour_asked;
+
+static void *
+neighbour(void *arg)
+{
+    (void)arg;
+    while (atomic_load(&watching)) {
+        free(test_call(node.port, NEIGHBOUR, 200, "POST", C "/points/query",
+                       "{\"query\":[1,0],\"limit\":3}"));
+        atomic_fetch_add(&neighbour_asked, 1);
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    }
+    return NULL;
+}
 
 static int
 start(void **state)
@@ -28,7 +95,11 @@ start(void **state)
 
     (void)state;
     node.body_bytes_max = 16u << 20;
-    test_node_start(&node, tenants, 1);
+    test_node_start(&node, tenants, 2);
+    free(test_call(node.port, NEIGHBOUR, 200, "PUT", C,
+                   "{\"vectors\":{\"size\":2,\"distance\":\"Dot\"}}"));
+    free(test_call(node.port, NEIGHBOUR, 200, "PUT", C "/points?wait=true",
+                   "{\"points\":[{\"id\":1,\"vector\":[1,0]}]}"));
     free(test_call(node.port, KEY, 200, "PUT", C,
                    "{\"vectors\":{\"size\":2,\"distance\":\"Dot\"}}"));
     for (int first = 0; first < POINTS; first += 1000) {
@@ -51,6 +122,10 @@ start(void **state)
     free(test_call(node.port, KEY, 200, "PUT", C "/index?wait=true",
                    "{\"field_name\":\"n\",\"field_schema\":\"integer\"}"));
     ort_buf_fini(&body);
+    live_before = live_bytes();
+    atomic_store(&watching, true);
+    assert_int_equal(pthread_create(&watcher, NULL, watch, NULL), 0);
+    assert_int_equal(pthread_create(&other, NULL, neighbour, NULL), 0);
     return 0;
 }
 
@@ -96,8 +171,10 @@ endless_limits_are_cut(void **state)
            "{\"prefetch\":[{\"query\":[1,0],\"limit\":999999999},{\"query\":[0,1],\"limit\":"
            "999999999}],"
            "\"query\":{\"fusion\":\"rrf\"},\"limit\":999999999}");
-    within(200, 200, "POST", C "/points/query",
+    within(422, 422, "POST", C "/points/query",
            "{\"query\":{\"nearest\":[1,0],\"mmr\":{\"candidates_limit\":999999999}},\"limit\":5}");
+    within(200, 200, "POST", C "/points/query",
+           "{\"query\":{\"nearest\":[1,0],\"mmr\":{}},\"limit\":999999999}");
     within(200, 200, "POST", C "/points/query",
            "{\"query\":[1,0],\"params\":{\"hnsw_ef\":999999999},\"limit\":5}");
     within(200, 200, "POST", C "/points/query",
@@ -208,6 +285,23 @@ heavy_conditions_are_bounded(void **state)
              "{\"is_empty\":{\"key\":\"x\"}}", ",", 2000, "]}}}"));
 }
 
+/* Over all of the above: what was taken has been given back, at no moment did the node hold more
+ * than a few of the largest requests are worth, and the tenant beside was answered throughout. */
+static void
+memory_stayed_flat_and_the_neighbour_was_served(void **state)
+{
+    (void)state;
+    atomic_store(&watching, false);
+    pthread_join(watcher, NULL);
+    pthread_join(other, NULL);
+    const size_t after = live_bytes();
+    print_message("live bytes: %zu before, %zu after, %zu at most; the neighbour asked %u times\n",
+                  live_before, after, atomic_load(&peak), atomic_load(&neighbour_asked));
+    assert_true(after < live_before + KEPT_BYTES_MAX);
+    assert_true(atomic_load(&peak) < live_before + PEAK_BYTES_MAX);
+    assert_true(atomic_load(&neighbour_asked) > 0);
+}
+
 int
 main(void)
 {
@@ -216,6 +310,7 @@ main(void)
         cmocka_unit_test(depth_and_breadth_are_bounded),
         cmocka_unit_test(long_lists_are_bounded),
         cmocka_unit_test(heavy_conditions_are_bounded),
+        cmocka_unit_test(memory_stayed_flat_and_the_neighbour_was_served),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

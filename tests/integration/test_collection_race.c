@@ -9,10 +9,12 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/thread.h"
 #include "collection_support.h"
+#include "storage/io.h"
 
 #define WRITERS 64
 
@@ -217,6 +219,73 @@ readers_see_whole_operations(void **state)
     fixture_fini(&f);
 }
 
+#if ORT_CHECK
+/* --- a checkpoint that takes its time ----------------------------------------------------------
+ */
+
+static atomic_bool disk_is_stuck, disk_was_asked;
+
+static int
+fsync_later(int fd)
+{
+    atomic_store(&disk_was_asked, true);
+    while (atomic_load(&disk_is_stuck)) {
+        const struct timespec nap = {.tv_nsec = 1000000};
+        nanosleep(&nap, NULL);
+    }
+    return dp_io_real.fsync(fd);
+}
+
+static void *
+checkpoint_now(void *arg)
+{
+    fixture *f = arg;
+    assert_int_equal(dp_collection_checkpoint(f->c, NULL), ORT_OK);
+    return NULL;
+}
+
+/* The schema is that of the next call, whatever upkeep is busy with, and upkeep follows. */
+static void
+a_new_schema_does_not_wait_for_a_checkpoint(void **state)
+{
+    static const char patch[] = "{\"optimizers_config\":{\"indexing_threshold\":77}}";
+    fixture f;
+    pthread_t thread;
+    ort_json_doc *doc;
+    dp_schema *fresh;
+    dp_io slow = dp_io_real;
+    (void)state;
+    slow.fsync = fsync_later;
+    dp_io_set(&slow);
+    fixture_init(&f, schema, 1);
+    for (uint32_t i = 0; i < 50; i++) {
+        assert_int_equal(put(&f, i, i), ORT_OK);
+    }
+    atomic_store(&disk_was_asked, false);
+    atomic_store(&disk_is_stuck, true);
+    assert_int_equal(ort_thread_start(&thread, "checkpoint", checkpoint_now, &f, NULL), ORT_OK);
+    while (!atomic_load(&disk_was_asked)) {
+        const struct timespec nap = {.tv_nsec = 1000000};
+        nanosleep(&nap, NULL);
+    }
+    assert_int_equal(ort_json_parse(&doc, patch, strlen(patch), (ort_json_limits){0}, NULL), 0);
+    assert_int_equal(dp_schema_patch(&fresh, f.schema, ort_json_root(doc), NULL), ORT_OK);
+    dp_collection_set_schema(f.c, fresh); /* for ever, if it waited */
+    dp_schema *now = dp_collection_schema(f.c);
+    assert_ptr_equal(now, fresh);
+    dp_schema_unref(now);
+    atomic_store(&disk_is_stuck, false);
+    pthread_join(thread, NULL);
+    assert_int_equal(dp_collection_wait_indexed(f.c, ort_mono_ns() + UINT64_C(30000000000)),
+                     ORT_OK);
+    dp_schema_unref(f.schema);
+    f.schema = fresh;
+    ort_json_free(doc);
+    fixture_fini(&f);
+    dp_io_set(NULL);
+}
+#endif
+
 int
 main(void)
 {
@@ -225,6 +294,9 @@ main(void)
         cmocka_unit_test(a_quota_of_bytes_is_exact_under_64_writers),
         cmocka_unit_test(a_full_collection_still_takes_replacements),
         cmocka_unit_test(readers_see_whole_operations),
+#if ORT_CHECK
+        cmocka_unit_test(a_new_schema_does_not_wait_for_a_checkpoint),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,7 +61,7 @@ a_damaged_collection_answers_503_and_names_its_shard(void **state)
     test_node_start(&node, tenants, 2);
     make(node.port, tenants[0].keys[0].token, "notes");
     make(node.port, tenants[1].keys[0].token, "notes");
-    damage(&node, tenants[0].id, "collections/*/log.*");
+    damage(&node, tenants[0].id, "log.*");
     test_node_restart(&node);
     const char *a = tenants[0].keys[0].token, *b = tenants[1].keys[0].token;
     query(node.port, a, "notes", 503, "shard");

@@ -221,6 +221,68 @@ files_are_read_back_and_mistrusted(void **state)
     fixture_fini(&f);
 }
 
+/* What may befall files that can be made again, while the node is down. */
+static const struct {
+    const char *name, *command; /* in the directory of indexes */
+} damages[] = {
+    {"gone", "rm -f *.pidx"},
+    {"one of them gone", "rm -f $(ls *.pidx | head -1)"},
+    {"empty", "for x in *.pidx; do : >$x; done"},
+    {"half there", "for x in *.pidx; do truncate -s $(($(stat -c %s $x) / 2)) $x; done"},
+    {"a byte short", "for x in *.pidx; do truncate -s -1 $x; done"},
+    {"a byte long", "for x in *.pidx; do printf x >>$x; done"},
+    {"overwritten at the head",
+     "for x in *.pidx; do printf xxxx | dd of=$x conv=notrunc status=none; done"},
+    {"overwritten in the middle",
+     "for x in *.pidx; do printf xxxx | dd of=$x bs=1 seek=$(($(stat -c %s $x) / 2)) conv=notrunc "
+     "status=none; done"},
+    {"each in the place of the next",
+     "first=$(ls *.pidx | head -1); cp $first saved; last=$first; "
+     "for x in $(ls *.pidx | tail -n +2); do cp $x $last; last=$x; done; mv saved $last"},
+    {"links that lead nowhere", "for x in *.pidx; do rm $x; ln -s /nowhere $x; done"},
+    {"of another moment", "cp old/*.pidx ."},
+};
+
+/* An index that is missing, damaged or another's is made again, and until it is, answers are the
+ * same; afterwards it is whole, in step with writes, and saved. */
+static void
+missing_and_damaged_files_are_made_again(void **state)
+{
+    fixture f;
+    uint64_t counts[FILTERS];
+    ort_point_id first[FILTERS];
+    char command[512];
+    (void)state;
+    fixture_init(&f, schema, 1);
+    for (uint32_t i = 0; i < 5; i++) {
+        put_points(&f, i * 1000, 1000);
+    }
+    declare_all(&f);
+    wait_built(&f);
+    assert_int_equal(dp_collection_checkpoint(f.c, NULL), ORT_OK);
+    snprintf(command, sizeof command, "cd %s/index && mkdir old && cp *.pidx old/", f.path);
+    assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c): a test's own words */
+    churn(&f);
+    take_answers(&f, counts, first);
+    for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
+        assert_int_equal(dp_collection_checkpoint(f.c, NULL), ORT_OK);
+        snprintf(command, sizeof command, "test $(ls %s/index/*.pidx | wc -l) -eq 6", f.path);
+        assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
+        fixture_close(&f);
+        snprintf(command, sizeof command, "cd %s/index && { %s; }", f.path, damages[i].command);
+        assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
+        fixture_open(&f);
+        printf("%s\n", damages[i].name);
+        assert_same_answers(&f, counts, first);
+        do_op(&f, DP_OP_SET_PAYLOAD, "{\"payload\":{\"n\":%u},\"filter\":%s}", 8 + (uint32_t)i % 2,
+              filters[0]);
+        take_answers(&f, counts, first); /* from payloads, or from an index half made */
+        wait_built(&f);
+        assert_same_answers(&f, counts, first);
+    }
+    fixture_fini(&f);
+}
+
 /* What a text filter means is settled when the operation is taken, and a replay under another
  * schema does the same again. */
 static void
@@ -356,6 +418,7 @@ main(void)
         cmocka_unit_test(a_replay_does_what_was_done),
         cmocka_unit_test(answers_are_the_same_with_and_without),
         cmocka_unit_test(files_are_read_back_and_mistrusted),
+        cmocka_unit_test(missing_and_damaged_files_are_made_again),
         cmocka_unit_test(reads_are_right_while_indexes_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

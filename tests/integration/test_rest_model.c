@@ -1,6 +1,6 @@
-/* The REST API against a plain model (rest_model.h): random operations on a collection with dense
- * and sparse vectors and payloads of every kind, payload indexes that come and go, restarts; then
- * random questions, which node and model answer alike, number by number.
+/* The REST API against a plain model (rest_model.h): random operations on a collection with vectors
+ * and payloads of every kind, payload indexes and an alias that come and go, restarts; and after
+ * each, random questions, which node and model answer alike, number by number.
  *
  * ORT_MODEL_SEEDS: how many runs (1), from ORT_MODEL_SEED (1) on; ORT_MODEL_ROUNDS: how long each
  * is (160). A failure names its seed and round, with which it comes back. */
@@ -18,38 +18,16 @@
 
 #define ROUNDS 160u
 #define QUESTIONS 12u /* after each round */
-#define RESTART 160u  /* rounds between two, which take longer than the rounds */
+#define RESTART 50u   /* rounds between two, which take longer than the rounds */
 
 static void
 ask_something(void)
 {
-    switch (model_below(9)) {
-    case 0:
-        ask_count();
-        break;
-    case 1:
-    case 2:
-        ask_scroll();
-        break;
-    case 3:
-        ask_retrieve();
-        break;
-    case 4:
-        ask_ordered();
-        break;
-    case 5:
-        ask_facet();
-        break;
-    case 6:
-        ask_nearest("d");
-        break;
-    case 7:
-        ask_nearest("s");
-        break;
-    default:
-        ask_recommend();
-        break;
-    }
+    static void (*const questions[])(void) = {
+        ask_count,   ask_scroll,  ask_scroll,  ask_retrieve,  ask_aliases,  ask_ordered,  ask_facet,
+        ask_nearest, ask_nearest, ask_nearest, ask_recommend, ask_examples, ask_examples, ask_steps,
+        ask_steps,   ask_spread,  ask_groups,  ask_matrix,    ask_sample};
+    questions[model_below(sizeof questions / sizeof *questions)]();
 }
 
 /* --- changing ------------------------------------------------------------------------------- */
@@ -57,26 +35,31 @@ ask_something(void)
 static void
 change_alone(void)
 {
-    static const char *const routes[][3] = {
-        {"upsert", "PUT", COLLECTION "/points?wait=true"},
-        {"delete", "POST", COLLECTION "/points/delete?wait=true"},
-        {"set_payload", "POST", COLLECTION "/points/payload?wait=true"},
-        {"overwrite_payload", "PUT", COLLECTION "/points/payload?wait=true"},
-        {"delete_payload", "POST", COLLECTION "/points/payload/delete?wait=true"},
-        {"clear_payload", "POST", COLLECTION "/points/payload/clear?wait=true"},
-        {"update_vectors", "PUT", COLLECTION "/points/vectors?wait=true"},
-        {"delete_vectors", "POST", COLLECTION "/points/vectors/delete?wait=true"}};
+    static const char *const routes[][3] = {{"upsert", "PUT", ""},
+                                            {"delete", "POST", "/delete"},
+                                            {"set_payload", "POST", "/payload"},
+                                            {"overwrite_payload", "PUT", "/payload"},
+                                            {"delete_payload", "POST", "/payload/delete"},
+                                            {"clear_payload", "POST", "/payload/clear"},
+                                            {"update_vectors", "PUT", "/vectors"},
+                                            {"delete_vectors", "POST", "/vectors/delete"}};
     const char *kind;
+    char target[128];
+    const bool waits = !model_one_in(6);
     json_t *body = model_random_operation(&asked.points, false, &kind);
     const bool all_here = model_apply(&asked.points, kind, body);
     size_t i = 0;
     while (strcmp(routes[i][0], kind) != 0) {
         i++;
     }
-    /* Nothing to take away from a point that is not there is no mistake; a change to it is. */
-    const bool lenient = strcmp(kind, "delete") == 0 || strcmp(kind, "delete_vectors") == 0;
+    /* Nothing to take away from a point that is not there is no mistake; a change to it is, for
+     * those who wait. */
+    const bool lenient =
+        strcmp(kind, "delete") == 0 || strcmp(kind, "delete_vectors") == 0 || !waits;
     const int status = all_here || lenient ? 200 : 404;
-    json_decref(ask_call(status, routes[i][1], routes[i][2], body));
+    snprintf(target, sizeof target, COLLECTION "/points%s%s", routes[i][2],
+             waits ? "?wait=true" : "");
+    json_decref(ask_call(status, routes[i][1], target, body));
     json_decref(body);
 }
 
@@ -96,6 +79,45 @@ change_batch(void)
     json_decref(whole);
 }
 
+static void
+drop_index(uint32_t field)
+{
+    char target[128];
+    /* The path's brackets, as an address wants them. */
+    size_t len = (size_t)snprintf(target, sizeof target, COLLECTION "/index/");
+    for (const char *c = model_fields[field].path; *c != '\0'; c++) {
+        const bool bracket = *c == '[' || *c == ']';
+        len += (size_t)snprintf(target + len, sizeof target - len, bracket ? "%%%02X" : "%c",
+                                (unsigned char)*c);
+    }
+    snprintf(target + len, sizeof target - len, "%s", model_one_in(2) ? "?wait=true" : "");
+    json_decref(ask_call(200, "DELETE", target, NULL));
+    asked.indexed[field] = NULL;
+    model_declare_text(model_fields[field].path, NULL);
+    json_decref(asked.texts[field]);
+    asked.texts[field] = NULL;
+}
+
+/* In the place of one that may be there. Without `wait` it is built beside the questions. */
+static void
+declare_index(uint32_t field, const char *type)
+{
+    const char *path = model_fields[field].path;
+    const bool text = strcmp(type, "text") == 0;
+    json_t *schema = text && !model_one_in(4) ? model_random_text_index() : json_string(type);
+    json_t *body = json_pack("{s:s,s:O}", "field_name", path, "field_schema", schema);
+    json_decref(ask_call(
+        200, "PUT", model_one_in(2) ? COLLECTION "/index?wait=true" : COLLECTION "/index", body));
+    json_decref(body);
+    asked.indexed[field] = type;
+    json_decref(asked.texts[field]);
+    asked.texts[field] = text ? schema : NULL;
+    model_declare_text(path, asked.texts[field]);
+    if (!text) {
+        json_decref(schema);
+    }
+}
+
 /* An index of any kind on any field: the kind that fits, mostly. */
 static void
 change_index(void)
@@ -104,29 +126,43 @@ change_index(void)
                                           "uuid",    "geo",     "keyword", "keyword"};
     static const char *const all[] = {"keyword",  "integer", "float", "bool",
                                       "datetime", "uuid",    "geo",   "text"};
-    char target[128];
     const uint32_t field = model_below(MODEL_FIELDS);
-    const char *path = model_fields[field].path;
     const model_kind kind = model_fields[field].kind;
     if (asked.indexed[field] != NULL && model_one_in(2)) {
-        /* The path's brackets, as an address wants them. */
-        size_t len = (size_t)snprintf(target, sizeof target, COLLECTION "/index/");
-        for (const char *c = path; *c != '\0'; c++) {
-            const bool bracket = *c == '[' || *c == ']';
-            len += (size_t)snprintf(target + len, sizeof target - len, bracket ? "%%%02X" : "%c",
-                                    (unsigned char)*c);
-        }
-        snprintf(target + len, sizeof target - len, "?wait=true");
-        json_decref(ask_call(200, "DELETE", target, NULL));
-        asked.indexed[field] = NULL;
+        drop_index(field);
         return;
     }
-    /* A text index changes what a text condition means: none where those are asked. */
-    asked.indexed[field] =
-        model_one_in(4) ? all[model_below(kind == MODEL_WORDS ? 7 : 8)] : fitting[kind];
-    json_t *body = json_pack("{s:s,s:s}", "field_name", path, "field_schema", asked.indexed[field]);
-    json_decref(ask_call(200, "PUT", COLLECTION "/index?wait=true", body));
+    const char *type = kind == MODEL_WORDS && !model_one_in(4) ? "text"
+                       : model_one_in(4)                       ? all[model_below(8)]
+                                                               : fitting[kind];
+    declare_index(field, type);
+}
+
+/* Its names come and go, and change in one step. */
+static void
+change_alias(void)
+{
+    static const char *const names[] = {"aka", "other"};
+    const char *next = model_one_in(3) ? NULL : names[model_below(2)];
+    json_t *actions = json_array();
+    if (asked.alias != NULL && next != NULL && next != asked.alias && model_one_in(2)) {
+        json_array_append_new(actions, json_pack("{s:{s:s,s:s}}", "rename_alias", "old_alias_name",
+                                                 asked.alias, "new_alias_name", next));
+    } else {
+        if (asked.alias != NULL) {
+            json_array_append_new(
+                actions, json_pack("{s:{s:s}}", "delete_alias", "alias_name", asked.alias));
+        }
+        if (next != NULL) {
+            json_array_append_new(actions,
+                                  json_pack("{s:{s:s,s:s}}", "create_alias", "collection_name",
+                                            "model", "alias_name", next));
+        }
+    }
+    json_t *body = json_pack("{s:o}", "actions", actions);
+    json_decref(ask_call(200, "POST", "/collections/aliases", body));
     json_decref(body);
+    asked.alias = next;
 }
 
 static unsigned
@@ -142,8 +178,12 @@ run(unsigned rounds)
     model_seed(asked.seed);
     model_init(&asked.points);
     memset(asked.indexed, 0, sizeof asked.indexed);
+    asked.alias = NULL;
     ok("PUT", COLLECTION,
-       "{\"vectors\":{\"d\":{\"size\":3,\"distance\":\"Dot\"}},\"sparse_vectors\":{\"s\":{}}}",
+       "{\"vectors\":{\"d\":{\"size\":3,\"distance\":\"Dot\"},"
+       "\"e\":{\"size\":2,\"distance\":\"Euclid\"},"
+       "\"m\":{\"size\":2,\"distance\":\"Dot\","
+       "\"multivector_config\":{\"comparator\":\"max_sim\"}}},\"sparse_vectors\":{\"s\":{}}}",
        "\"result\":true");
     for (asked.round = 0; asked.round < rounds; asked.round++) {
         for (uint32_t n = 1 + model_below(4); n > 0; n--) {
@@ -156,6 +196,9 @@ run(unsigned rounds)
         if (model_one_in(3)) {
             change_index();
         }
+        if (model_one_in(8)) {
+            change_alias();
+        }
         if (asked.round % RESTART == RESTART / 2) {
             test_node_restart(&node);
         }
@@ -164,6 +207,11 @@ run(unsigned rounds)
         }
     }
     free(test_call(node.port, KEY, 200, "DELETE", COLLECTION, NULL));
+    for (uint32_t field = 0; field < MODEL_FIELDS; field++) {
+        model_declare_text(model_fields[field].path, NULL);
+        json_decref(asked.texts[field]);
+        asked.texts[field] = NULL;
+    }
     model_fini(&asked.points);
 }
 

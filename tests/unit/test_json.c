@@ -371,6 +371,73 @@ numbers_read_in_eights_are_those_read_one_by_one(void **state)
     }
 }
 
+/* Arrays are read by their commas, 64 bytes at a time: whatever way the numbers are written in, and
+ * wherever in a block a comma falls, they are those that the C library reads. */
+static void
+arrays_read_by_commas_are_those_read_one_by_one(void **state)
+{
+    static const char *const formats[] = {"%.8f",  "%.1f", "%.9g", "%.17g", "%.0f",
+                                          "%.16f", "%.3e", "%g",   "%.15g", "%.6f"};
+    static const char *const gaps[] = {",", ", ", ",  ", " ,", ",\n"};
+
+    (void)state;
+    for (int round = 0; round < 3000; round++) {
+        const size_t count = 1 + next_random() % 120;
+        const bool mixed = round % 3 == 0;
+        const char *format = formats[next_random() % 10], *gap = gaps[next_random() % 5];
+        float expected[128], got[128];
+        ort_buf text = {0};
+        ort_json_doc *doc;
+
+        ort_buf_puts(&text, "{\"a\":[");
+        for (size_t i = 0; i < count; i++) {
+            const double far = round % 2 == 0 ? 1 : 1e6;
+            char one[64];
+            snprintf(one, sizeof one, mixed ? formats[next_random() % 10] : format,
+                     ((double)next_random() / 1e19 - 0.9) * far);
+            ort_buf_printf(&text, "%s%s", i > 0 ? gap : "", one);
+            expected[i] = strtof(one, NULL);
+        }
+        ort_buf_puts(&text, "],\"b\":[\"x,y\",1,2]}");
+        assert_int_equal(
+            ort_json_parse(&doc, text.data, text.len, (ort_json_limits){.floats = true}, NULL),
+            ORT_OK);
+        const ort_json a = ort_json_get(ort_json_root(doc), "a");
+        assert_int_equal(ort_json_count(a), count);
+        assert_int_equal(ort_json_floats(a, got, count), ORT_OK);
+        assert_memory_equal(got, expected, count * sizeof *got);
+        assert_int_equal(ort_json_count(ort_json_get(ort_json_root(doc), "b")), 3);
+        ort_json_free(doc);
+        ort_buf_fini(&text);
+    }
+}
+
+/* One wrong number among right ones, at each place of a block. */
+static void
+a_wrong_number_in_an_array_is_found(void **state)
+{
+    static const char *const wrong[] = {"01",    "-",    ".5",  "5.",  "1e",  "--1",  "+1",  "0x1",
+                                        "1.2.3", "",     "1 2", "1,,", "nan", "1.e",  "-.1", "1-2",
+                                        "00",    "1e5.", "1..", "-a",  "1.a", "1.2x", "0.1:"};
+
+    (void)state;
+    for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
+        for (size_t at = 0; at < 40; at++) {
+            ort_buf text = {0};
+            ort_json_doc *doc = NULL;
+            ort_buf_puts(&text, "{\"some member\":[");
+            for (size_t i = 0; i < 60; i++) {
+                ort_buf_printf(&text, "%s%s", i > 0 ? "," : "", i == at ? wrong[w] : "-0.0123");
+            }
+            ort_buf_puts(&text, "]}");
+            assert_int_equal(
+                ort_json_parse(&doc, text.data, text.len, (ort_json_limits){.floats = true}, NULL),
+                ORT_EFORMAT);
+            ort_buf_fini(&text);
+        }
+    }
+}
+
 /* A document asked for floats gives the same floats, and refuses the same ones, as one that reads
  * them when asked; arrays beside and behind are not disturbed. */
 static void
@@ -490,6 +557,8 @@ main(void)
         cmocka_unit_test(depth_and_size_are_bounded),
         cmocka_unit_test(floats_go_out_and_in_exactly),
         cmocka_unit_test(numbers_read_in_eights_are_those_read_one_by_one),
+        cmocka_unit_test(arrays_read_by_commas_are_those_read_one_by_one),
+        cmocka_unit_test(a_wrong_number_in_an_array_is_found),
         cmocka_unit_test(floats_kept_are_the_floats_read),
         cmocka_unit_test(doubles_go_out_and_in_exactly),
         cmocka_unit_test(integers_are_exact_or_refused),

@@ -112,6 +112,35 @@ named_dense_and_sparse_vectors(void **state)
     dp_schema_unref(schema);
 }
 
+/* Four bits a component in memory, halves on disk; where a quantization was asked for, that one.
+ * And `memory` says where rows lie, over the older `on_disk`. */
+static void
+turbo4_is_halves_on_disk_and_codes_of_four_bits(void **state)
+{
+    dp_schema *schema = through_the_catalog(
+        create("{\"vectors\":{\"a\":{\"size\":4,\"distance\":\"Dot\",\"datatype\":\"turbo4\"},"
+               "\"b\":{\"size\":4,\"distance\":\"Dot\",\"datatype\":\"turbo4\",\"on_disk\":false,"
+               "\"quantization_config\":{\"binary\":{}}},"
+               "\"c\":{\"size\":4,\"distance\":\"Dot\",\"memory\":\"cold\",\"on_disk\":false},"
+               "\"d\":{\"size\":4,\"distance\":\"Dot\",\"memory\":\"cached\",\"on_disk\":true,"
+               "\"hnsw_config\":{\"memory\":\"cold\"}},"
+               "\"e\":{\"size\":4,\"distance\":\"Manhattan\",\"datatype\":\"turbo4\"}}}"));
+    (void)state;
+    const dp_vector_schema *a = dp_schema_peek_vector(schema, 0);
+    const dp_vector_schema *b = dp_schema_peek_vector(schema, 1);
+    assert_true(a->elem == DP_ELEM_F16 && a->on_disk);
+    assert_true(a->code == DP_CODE_ROTATED && a->coding.bits == 4);
+    assert_true(b->elem == DP_ELEM_F16 && !b->on_disk);
+    assert_true(b->code == DP_CODE_BINARY);
+    assert_true(dp_schema_peek_vector(schema, 2)->on_disk);
+    assert_false(dp_schema_peek_vector(schema, 3)->on_disk);
+    assert_true(dp_schema_peek_vector(schema, 3)->hnsw.on_disk);
+    assert_false(dp_schema_peek_vector(schema, 0)->hnsw.on_disk);
+    assert_true(dp_schema_peek_vector(schema, 4)->code == DP_CODE_AUTO);
+    assert_config(schema, "\"datatype\":\"turbo4\"");
+    dp_schema_unref(schema);
+}
+
 static void
 wrong_schemas_are_refused(void **state)
 {
@@ -136,8 +165,13 @@ wrong_schemas_are_refused(void **state)
         {"{\"vectors\":{},\"sparse_vectors\":{\"\":{}}}", ORT_EVALIDATE, "vector name"},
         {"{\"vectors\":{\"size\":4,\"distance\":\"Dot\",\"hnsw_config\":{\"ef_construct\":3}}}",
          ORT_EVALIDATE, "vectors.hnsw_config.ef_construct: value 3 invalid, must be 4 or larger"},
-        {"{\"vectors\":{\"size\":4,\"distance\":\"Dot\",\"datatype\":\"turbo4\"}}", ORT_ENOTIMPL,
-         "turbo4"},
+        {"{\"vectors\":{\"size\":4,\"distance\":\"Dot\",\"datatype\":\"turbo8\"}}", ORT_EFORMAT,
+         "unknown variant \"turbo8\""},
+        {"{\"vectors\":{\"size\":4,\"distance\":\"Dot\",\"memory\":\"pinned\"}}", ORT_EVALIDATE,
+         "not supported for dense vectors"},
+        {"{\"vectors\":{},\"payload\":{\"memory\":\"pinned\"}}", ORT_EVALIDATE,
+         "payload.memory: `pinned` is not supported for payloads"},
+        {"{\"vectors\":{},\"payload\":{\"memory\":\"warm\"}}", ORT_EFORMAT, "unknown variant"},
         {"{\"vectors\":{},\"shard_number\":0}", ORT_EFORMAT, "nonzero"},
         {"{\"vectors\":{},\"quantization_config\":{\"x\":{}}}", ORT_EFORMAT, "quantization_config"},
         {"{\"vectors\":{},\"optimizers_config\":{\"deleted_threshold\":2}}", ORT_EVALIDATE,
@@ -267,6 +301,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_unnamed_vector),
         cmocka_unit_test(named_dense_and_sparse_vectors),
+        cmocka_unit_test(turbo4_is_halves_on_disk_and_codes_of_four_bits),
         cmocka_unit_test(wrong_schemas_are_refused),
         cmocka_unit_test(a_patch_merges_and_leaves_the_old_schema_alone),
         cmocka_unit_test(payload_compression_is_said_and_changed),
