@@ -441,7 +441,7 @@ make(dp_shard *s)
                         : end > next                           ? end
                                                                : next);
     }
-    for (size_t i = 0; i < set->making_count; i++) {
+    for (size_t i = 0; set->making != NULL && i < set->making_count; i++) {
         fresh = fresh || !set->making[i].was_saved;
     }
     pthread_rwlock_wrlock(&s->view);

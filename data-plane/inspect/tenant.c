@@ -123,9 +123,11 @@ visit_home_orphan(walk *w, bool keep, ort_diag *diag)
                         "them away");
         return ORT_OK;
     }
-    ort_err err = dp_storage_owner(w->dir, &tenant, &id, NULL);
-    ort_id_format(id.v, name); /* 0 where no file says */
-    err = open_lost(w, name, &lost, diag);
+    if (dp_storage_owner(w->dir, &tenant, &id, NULL) != ORT_OK) {
+        id.v = 0; /* no file says */
+    }
+    ort_id_format(id.v, name);
+    ort_err err = open_lost(w, name, &lost, diag);
     const int count = err == ORT_OK ? scandirat(w->dir, ".", &names, NULL, alphasort) : 0;
     if (count < 0) {
         err = ort_fail_errno(diag, ORT_EIO, "list the directory");
