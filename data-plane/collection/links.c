@@ -84,10 +84,10 @@ fields_of(const dp_schema *schema, uint32_t column,
 }
 
 bool
-dp_links__are_wanted(const dp_shard *s, uint32_t column)
+dp_links__are_wanted(const dp_schema *schema, uint32_t column)
 {
     const dp_declared_field *fields[DP_HNSW_FIELDS_MAX];
-    return fields_of(s->schema, column, fields) > 0;
+    return fields_of(schema, column, fields) > 0;
 }
 
 static bool
@@ -117,8 +117,8 @@ dp_links__declare(dp_shard *s, uint32_t column)
 {
     const dp_declared_field *fields[DP_HNSW_FIELDS_MAX];
     const dp_derived *d = &s->derived[column];
-    const uint32_t m = dp_schema_peek_vector(s->schema, column)->hnsw.value_m;
-    const size_t count = fields_of(s->schema, column, fields);
+    const uint32_t m = dp_schema_peek_vector(s->kept, column)->hnsw.value_m;
+    const size_t count = fields_of(s->kept, column, fields);
     ort_diag diag;
     for (unsigned i = 0; i < DP_HNSW_FIELDS_MAX; i++) {
         uint32_t kept_m;
@@ -241,7 +241,7 @@ dp_links__tend(dp_shard *s, uint32_t column)
 {
     const dp_declared_field *fields[DP_HNSW_FIELDS_MAX];
     dp_derived *d = &s->derived[column];
-    const size_t count = fields_of(s->schema, column, fields);
+    const size_t count = fields_of(s->kept, column, fields);
     const uint32_t end = atomic_load_explicit(&d->indexed_end, memory_order_relaxed);
     uint32_t slot = told_end(d->graph, fields, count);
     if (count == 0 || slot >= end) {

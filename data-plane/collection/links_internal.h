@@ -10,7 +10,7 @@
 #include "index/hnsw_values.h"
 
 /* Whether a vector shall have links by value. maintaining or view is held. */
-bool dp_links__are_wanted(const dp_shard *s, uint32_t column);
+bool dp_links__are_wanted(const dp_schema *schema, uint32_t column);
 
 /* --- maintenance: maintaining is held, view is not */
 

@@ -186,7 +186,7 @@ dp_shard__wants_codes(dp_shard *s)
 static bool
 is_of_other_links(dp_shard *s, uint32_t column)
 {
-    return !dp_shard__is_graphed(s, column) ||
+    return !dp_shard__is_graphed(s->kept, column) ||
            dp_hnsw_is_unlinked(s->derived[column].graph) !=
                (dp_schema_peek_vector(s->kept, column)->hnsw.m == 0);
 }
@@ -306,7 +306,7 @@ dp_shard__open_graphs(dp_shard *s)
         dp_hnsw *graph;
         ort_diag diag;
         char name[32];
-        if (!s->derived[c].has_rows || !dp_shard__is_graphed(s, c)) {
+        if (!s->derived[c].has_rows || !dp_shard__is_graphed(s->kept, c)) {
             continue;
         }
         graph_file(c, name);

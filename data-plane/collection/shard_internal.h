@@ -219,5 +219,5 @@ dp_shard__pages_went_bad(dp_shard *s)
 bool dp_shard__wants_graph(const dp_shard *s, uint32_t column);
 
 /* Whether it may have one, whatever its size. maintaining or view is held. */
-bool dp_shard__is_graphed(const dp_shard *s, uint32_t column);
+bool dp_shard__is_graphed(const dp_schema *schema, uint32_t column);
 #endif /* DP_SHARD_INTERNAL_H */

@@ -63,18 +63,18 @@ log_pack_due(dp_shard *s)
 }
 
 bool
-dp_shard__is_graphed(const dp_shard *s, uint32_t column)
+dp_shard__is_graphed(const dp_schema *schema, uint32_t column)
 {
-    const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
+    const dp_vector_schema *v = dp_schema_peek_vector(schema, column);
     return !v->sparse && !v->multi && v->hnsw.indexing_threshold_kb > 0 &&
-           (v->hnsw.m > 0 || dp_links__are_wanted(s, column));
+           (v->hnsw.m > 0 || dp_links__are_wanted(schema, column));
 }
 
 bool
 dp_shard__wants_graph(const dp_shard *s, uint32_t column)
 {
     const dp_vector_schema *v = dp_schema_peek_vector(s->schema, column);
-    return dp_shard__is_graphed(s, column) && s->derived[column].has_rows &&
+    return dp_shard__is_graphed(s->schema, column) && s->derived[column].has_rows &&
            s->derived[column].live_count * v->size * dp_elem_bytes(v->elem) >=
                (uint64_t)v->hnsw.indexing_threshold_kb * 1024;
 }
