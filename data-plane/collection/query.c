@@ -84,6 +84,12 @@ copy_stored(search *q, uint32_t slot)
             return err;
         }
     }
+    if (!q->schema->sparse && !q->schema->multi) {
+        err = dp_points_check_row(q->reader, q->column, slot, q->diag);
+        if (err != ORT_OK) {
+            return err;
+        }
+    }
     float *room = malloc(len * sizeof *room + 1); /* enough for bytes expanded to floats */
     if (room == NULL) {
         return no_memory(q->diag);
@@ -256,6 +262,27 @@ keep_nearest(search *q, const uint32_t *slots, const float *distances, size_t co
     return ORT_OK;
 }
 
+/* --- rows that rotted ---
+ *
+ * A row is held against its checksum before it is measured: a wrong distance would be a wrong
+ * answer, and a point that it hides nothing to be seen. Looked at once since the collection was
+ * opened, a MiB at a time, or all before a scan of all. Where rows stay on disk (on_disk) and a
+ * graph answers, those of the answer alone are looked at: all of them may be more than memory. */
+
+static ort_err
+trust_row(const search *q, uint32_t slot)
+{
+    return q->schema->sparse || q->schema->multi
+               ? ORT_OK
+               : dp_points_check_row(q->reader, q->column, slot, q->diag);
+}
+
+static ort_err
+trust_rows(const search *q)
+{
+    return dp_points_check_rows(q->reader, q->column, q->diag);
+}
+
 /* The k nearest of these slots, which all have the vector. */
 static ort_err
 measure(search *q, const uint32_t *slots, size_t count)
@@ -265,6 +292,13 @@ measure(search *q, const uint32_t *slots, size_t count)
         return no_memory(q->diag);
     }
     ort_err err = ORT_OK;
+    for (size_t i = 0; err == ORT_OK && i < count; i++) {
+        err = trust_row(q, slots[i]);
+    }
+    if (err != ORT_OK) {
+        free(distances);
+        return err;
+    }
     if (q->ask->kind == DP_QUERY_EXAMPLES) {
         err = dp_examples__score(q->s, q->reader, q->column, q->ask->examples, slots, count,
                                  distances, q->diag);
@@ -334,8 +368,16 @@ scan(search *q, const dp_slot_filter *filter, uint32_t from, uint32_t to, dp_hit
     if (from >= to) {
         return ORT_OK;
     }
-    return dp_flat_search(&q->s->derived[q->column].rows, q->schema->metric, q->vector.values, q->k,
-                          from, to, filter, hits, count);
+    const bool some = from > 0 && q->schema->on_disk; /* the tail behind a graph */
+    ort_err err = some ? ORT_OK : trust_rows(q);
+    if (err == ORT_OK) {
+        err = dp_flat_search(&q->s->derived[q->column].rows, q->schema->metric, q->vector.values,
+                             q->k, from, to, filter, hits, count);
+    }
+    for (size_t i = 0; err == ORT_OK && some && i < *count; i++) {
+        err = trust_row(q, hits[i].slot);
+    }
+    return err;
 }
 
 /* Merges the tail's hits into those of the graph. A slot may be in both: it was inserted while this
@@ -370,7 +412,13 @@ walk(search *q, const dp_slot_filter *filter, const dp_slot_filter *tail_filter,
                                .by_rows = q->ask->quantization_ignore,
                                .unrescored = q->ask->has_rescore && !q->ask->rescore,
                                .among = among};
-    ort_err err = dp_hnsw_search(d->graph, q->vector.values, ask, filter, q->hits, &q->count);
+    ort_err err = q->schema->on_disk ? ORT_OK : trust_rows(q);
+    if (err == ORT_OK) {
+        err = dp_hnsw_search(d->graph, q->vector.values, ask, filter, q->hits, &q->count);
+    }
+    for (size_t i = 0; err == ORT_OK && q->schema->on_disk && i < q->count; i++) {
+        err = trust_row(q, q->hits[i].slot);
+    }
     if (err != ORT_OK || q->ask->indexed_only || indexed >= end) {
         return err;
     }
@@ -850,7 +898,7 @@ find_by_product(search *list, size_t n, uint32_t k)
     size_t *counts = calloc(n, sizeof *counts);
     ort_err err = queries != NULL && hits != NULL && counts != NULL ? ORT_OK : no_memory(q->diag);
     if (err == ORT_OK) {
-        err = dp_points_check_rows(q->reader, q->column, q->diag);
+        err = trust_rows(q);
     }
     if (err == ORT_OK) {
         dp_matcher m = matcher_of(q);

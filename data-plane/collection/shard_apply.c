@@ -137,6 +137,10 @@ draft_from_slot(apply *a, uint32_t slot, draft *d)
             continue;
         }
         if (!is_bytes_column(v)) {
+            err = dp_points_check_row(&a->reader, c, slot, a->diag);
+            if (err != ORT_OK) {
+                return err;
+            }
             d->values[c] =
                 (dp_value){.data = dp_points_row(&a->reader, c, slot), .len = row_bytes(v)};
             continue;

@@ -68,6 +68,7 @@ dp_snapshot__points_put(ort_buf *plain, ort_buf *versions, dp_shard *s, dp_reade
         if (v->sparse || v->multi) {
             err = dp_points_bytes(reader, c, slot, &data, &len, diag);
         } else {
+            err = dp_points_check_row(reader, c, slot, diag);
             data = dp_points_row(reader, c, slot);
             len = (size_t)v->size * dp_elem_bytes(v->elem);
         }

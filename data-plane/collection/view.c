@@ -87,6 +87,10 @@ dp_point_vector(const dp_point_view *view, uint32_t i, dp_vector *out)
     if (schema->sparse || schema->multi) {
         return read_bytes(v, schema, i, out);
     }
+    const ort_err err = dp_points_check_row(v->reader, i, v->slot, v->diag);
+    if (err != ORT_OK) {
+        return err;
+    }
     const void *row = dp_points_row(v->reader, i, v->slot);
     float *floats = scratch(v, i, schema->size * sizeof *floats);
     if (floats == NULL) {

@@ -151,37 +151,48 @@ place_of(const dp_segment_list *list, const dp_segment *segment)
 /* What a segment holds that is still needed, in slots, and in bytes as they are on disk. */
 typedef struct {
     uint64_t slots, bytes;
-    bool half; /* of its chunks are dead, or elsewhere by now */
+    bool half; /* of its chunks are dead */
 } kept;
 
+/* Whether the last chunk of a segment was not full, and has gone on growing elsewhere: that one is
+ * always written again, and its segment is not worth a merge for it. */
+static bool
+tail_moved(const dp_checkpoint *c, const dp_segment *segment, const unsigned char *fate,
+           uint32_t chunk_end)
+{
+    const uint32_t last = dp_segment_chunk_count(segment) - 1;
+    const uint32_t number = dp_segment_chunk_now(segment, last);
+    return dp_segment_chunk_used(segment, last) < DP_CHUNK_SLOTS &&
+           (number >= chunk_end || c->points->owner[number].segment != segment ||
+            fate[number] != KEEP);
+}
+
 static kept
-kept_of(const dp_segment *segment, uint64_t slots, uint32_t chunks)
+kept_of(const dp_checkpoint *c, const dp_segment *segment, uint64_t slots, uint32_t chunks,
+        const unsigned char *fate, uint32_t chunk_end)
 {
     const uint64_t all = dp_segment_slots(segment);
     const double share = all > 0 ? (double)slots / (double)all : 0;
+    const uint32_t gone = dp_segment_chunk_count(segment) - chunks;
+    const uint32_t dead = gone > 0 && tail_moved(c, segment, fate, chunk_end) ? gone - 1 : gone;
     return (kept){.slots = slots,
                   .bytes = (uint64_t)(share * (double)dp_segment_bytes(segment)),
-                  .half = chunks <= dp_segment_chunk_count(segment) / 2};
+                  .half = dead > 0 && dead >= chunks};
 }
 
 /* Chooses segments to merge: as long as the next older one is no larger than what is written
  * anyway, it is taken along (so that sizes stay apart by a factor, and each slot is written again a
  * logarithmic number of times); and whichever has lost half of its chunks since it was written, be
- * it one at a time. */
-static ort_err
+ * it one at a time. Without the memory to choose, none: the checkpoint is worth more. */
+static void
 choose_merges(dp_checkpoint *c, const dp_segment_list *list, const unsigned char *fate,
-              uint32_t chunk_end, bool all, ort_diag *diag)
+              uint32_t chunk_end, bool all)
 {
     const dp_points *p = c->points;
     uint64_t *slots = calloc(list->count + 1u, sizeof *slots);   /* kept, of each segment */
     uint32_t *chunks = calloc(list->count + 1u, sizeof *chunks); /* likewise */
     uint64_t writing = 0, taken_bytes = 0;
-    if (slots == NULL || chunks == NULL) {
-        free(slots);
-        free(chunks);
-        return ort_fail(diag, ORT_ENOMEM, "a checkpoint's plan");
-    }
-    for (uint32_t i = 0; i < chunk_end; i++) {
+    for (uint32_t i = 0; slots != NULL && chunks != NULL && i < chunk_end; i++) {
         if (fate[i] == WRITE) {
             writing += used_of(c, i);
         } else if (fate[i] == KEEP && p->owner[i].segment != NULL) {
@@ -191,8 +202,8 @@ choose_merges(dp_checkpoint *c, const dp_segment_list *list, const unsigned char
         }
     }
     bool grow = writing > 0;
-    for (uint32_t i = list->count; i-- > 0;) {
-        const kept k = kept_of(list->items[i], slots[i], chunks[i]);
+    for (uint32_t i = list->count; slots != NULL && chunks != NULL && i-- > 0;) {
+        const kept k = kept_of(c, list->items[i], slots[i], chunks[i], fate, chunk_end);
         const bool empty = k.slots == 0;
         const bool fits = taken_bytes == 0 || taken_bytes + k.bytes <= MERGE_BYTES_MAX;
         const uint64_t bytes = dp_segment_bytes(list->items[i]);
@@ -207,7 +218,6 @@ choose_merges(dp_checkpoint *c, const dp_segment_list *list, const unsigned char
     }
     free(slots);
     free(chunks);
-    return ORT_OK;
 }
 
 /* Fills chunks, dropped and merged. */
@@ -249,7 +259,7 @@ plan(dp_checkpoint *c, const dp_checkpoint_options *options, const dp_segment_li
     }
     dp_reader_fini(&reader);
     if (err == ORT_OK) {
-        err = choose_merges(c, list, fate, chunk_end, options->merge_all, diag);
+        choose_merges(c, list, fate, chunk_end, options->merge_all);
     }
     for (uint32_t i = 0; err == ORT_OK && i < chunk_end; i++) {
         if (fate[i] == DROP) {
@@ -335,6 +345,10 @@ write_segment(dp_checkpoint *c, const dp_checkpoint_options *options, dp_segment
     if (err == ORT_OK) {
         /* Opening checks it: what is wrong now is found before the log is cut. */
         err = dp_segment_open(&c->fresh, p->dir_fd, &ref, p->tenant, p->shard, diag);
+    }
+    for (uint32_t k = 0; err == ORT_OK && k < p->layout.count; k++) {
+        /* So is what is wrong with rows; and no search has to look for it. */
+        err = dp_segment_check_rows(c->fresh, p->layout.columns[k].id, diag);
     }
     c->ready = calloc(c->chunk_count, sizeof *c->ready);
     if (err == ORT_OK && c->ready == NULL) {

@@ -470,7 +470,8 @@ thaw(dp_points *p, uint32_t index, uint32_t used, dp_chunk *chunk, ort_diag *dia
             const uint32_t place = p->layout.place[c];
             if (p->layout.columns[c].type != DP_COLUMN_BYTES) {
                 const void *row = dp_points_row(&reader, c, slot);
-                if (row != NULL) {
+                err = dp_points_check_row(&reader, c, slot, diag);
+                if (err == ORT_OK && row != NULL) {
                     memcpy(dp_chunk_row(chunk, place, p->layout.stride[c], s), row,
                            p->layout.stride[c]);
                     dp_chunk_set_present(chunk, place, s, true);
@@ -781,6 +782,7 @@ move_point(dp_points *p, uint32_t slot, uint32_t *new_out, ort_diag *diag)
             err = dp_points_bytes(&reader, i, slot, &values[i].data, &values[i].len, diag);
             ort_buf_put(&copy, values[i].data, err == ORT_OK ? values[i].len : 0);
         } else {
+            err = dp_points_check_row(&reader, i, slot, diag);
             values[i].data = dp_points_row(&reader, i, slot);
             values[i].len = dp_column_row_bytes(&p->layout.columns[i]);
         }

@@ -260,6 +260,11 @@ ORT_NODISCARD ort_err dp_points_rows(const dp_points *points, uint32_t column, d
  * ORT_ECORRUPT: diag names the segment. ORT_EIO. */
 ORT_NODISCARD ort_err dp_points_check_rows(dp_reader *reader, uint32_t column, ort_diag *diag);
 
+/* The same for the row of one slot: the MiB around it is read, where it was not yet. For whoever
+ * shows or copies a row: a copy gets a new checksum, which must not bless rot. */
+ORT_NODISCARD ort_err dp_points_check_row(dp_reader *reader, uint32_t column, uint32_t slot,
+                                          ort_diag *diag);
+
 /* --- sizes ------------------------------------------------------------------------------------ */
 
 /* Logical bytes of a point: 17 for the id, the payload, dim elements for each row it has, and the

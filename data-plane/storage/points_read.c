@@ -446,6 +446,16 @@ dp_points_check_rows(dp_reader *r, uint32_t column, ort_diag *diag)
 }
 
 ort_err
+dp_points_check_row(dp_reader *r, uint32_t column, uint32_t slot, ort_diag *diag)
+{
+    const dp_points *p = r->points;
+    const void *row = dp_points_row(r, column, slot);
+    const dp_segment *segment = row != NULL ? chunk_of(r, slot)->segment : NULL;
+    return segment != NULL ? dp_segment_check_at(segment, row, p->layout.stride[column], diag)
+                           : ORT_OK;
+}
+
+ort_err
 dp_points_check_readable(dp_points *p, ort_diag *diag)
 {
     const uint64_t pages = ort_watch_bad_pages();

@@ -48,42 +48,64 @@ crc_spans(uint64_t bytes)
     return (uint32_t)((bytes + DP_SEGMENT_CRC_SPAN - 1) / DP_SEGMENT_CRC_SPAN);
 }
 
-/* Compares a section with its checksums. Through pread where there is a file: a bad disk is an
- * error there and a signal in mapped memory. */
+static size_t
+span_bytes(const dp_section *section, uint32_t i)
+{
+    const uint64_t left = section->bytes - (uint64_t)i * DP_SEGMENT_CRC_SPAN;
+    return left < DP_SEGMENT_CRC_SPAN ? (size_t)left : DP_SEGMENT_CRC_SPAN;
+}
+
+/* Compares one span with its checksum. Through pread where there is a file: a bad disk is an error
+ * there and a signal in mapped memory.
+ * room  where to; NULL: the bytes are in memory */
+static ort_err
+check_span(const dp_segment *s, const dp_section *section, uint32_t i, unsigned char *room,
+           ort_diag *diag)
+{
+    const uint64_t at = (uint64_t)i * DP_SEGMENT_CRC_SPAN;
+    const size_t n = span_bytes(section, i);
+    const unsigned char *bytes = room != NULL ? room : section_bytes(s, section) + at;
+    const unsigned char *want = s->crcs + (size_t)(section->crc_first + i) * 4;
+    const ort_err err =
+        room != NULL ? dp_io_read(s->fd, room, n, section->offset + at, diag) : ORT_OK;
+    if (err == ORT_OK && ort_crc32c(0, bytes, n) != ort_get_u32(want)) {
+        return ort_fail(diag, ORT_ECORRUPT,
+                        "section %u of column %" PRIu32 ", bytes %" PRIu64 " to %" PRIu64
+                        ": the checksum is wrong",
+                        (unsigned)section->kind, section->column_id, section->offset + at,
+                        section->offset + at + n);
+    }
+    return err;
+}
+
+/* For check_span(); *out NULL, and ORT_OK: none is needed. */
+static ort_err
+span_room(const dp_segment *s, const dp_section *section, unsigned char **out, ort_diag *diag)
+{
+    *out = NULL;
+    if (s->fd >= 0 && section->bytes > 0) {
+        *out = malloc(span_bytes(section, 0));
+        if (*out == NULL) {
+            return ort_fail(diag, ORT_ENOMEM, "check a segment");
+        }
+    }
+    return ORT_OK;
+}
+
+/* Compares a section with its checksums. */
 static ort_err
 check_section(const dp_segment *s, const dp_section *section, dp_pace_fn pace, void *arg,
               ort_diag *diag)
 {
-    unsigned char *copy = NULL;
-    ort_err err = ORT_OK;
-    if (s->fd >= 0 && section->bytes > 0) {
-        copy = malloc(section->bytes < DP_SEGMENT_CRC_SPAN ? section->bytes : DP_SEGMENT_CRC_SPAN);
-        if (copy == NULL) {
-            return ort_fail(diag, ORT_ENOMEM, "check a segment");
-        }
-    }
+    unsigned char *room;
+    ort_err err = span_room(s, section, &room, diag);
     for (uint32_t i = 0; err == ORT_OK && i < crc_spans(section->bytes); i++) {
-        const uint64_t at = (uint64_t)i * DP_SEGMENT_CRC_SPAN;
-        const size_t n = section->bytes - at < DP_SEGMENT_CRC_SPAN ? (size_t)(section->bytes - at)
-                                                                   : DP_SEGMENT_CRC_SPAN;
-        const unsigned char *bytes = section_bytes(s, section) + at;
-        if (copy != NULL) {
-            err = dp_io_read(s->fd, copy, n, section->offset + at, diag);
-            bytes = copy;
-        }
-        const unsigned char *want = s->crcs + (size_t)(section->crc_first + i) * 4;
-        if (err == ORT_OK && ort_crc32c(0, bytes, n) != ort_get_u32(want)) {
-            err = ort_fail(diag, ORT_ECORRUPT,
-                           "section %u of column %" PRIu32 ", bytes %" PRIu64 " to %" PRIu64
-                           ": the checksum is wrong",
-                           (unsigned)section->kind, section->column_id, section->offset + at,
-                           section->offset + at + n);
-        }
-        if (err == ORT_OK && pace != NULL && !pace(arg, n)) {
+        err = check_span(s, section, i, room, diag);
+        if (err == ORT_OK && pace != NULL && !pace(arg, span_bytes(section, i))) {
             err = ort_fail(diag, ORT_EBUSY, "stopped");
         }
     }
-    free(copy);
+    free(room);
     return err;
 }
 
@@ -342,6 +364,11 @@ parse(dp_segment *s, ort_diag *diag)
     }
     for (uint32_t i = 0; err == ORT_OK && i < s->section_count; i++) {
         err = parse_section(s, i, diag);
+        dp_section *section = &s->sections[i];
+        if (err == ORT_OK && section->kind == DP_SECTION_ROWS) {
+            section->spans = calloc(crc_spans(section->bytes) / 64 + 1, sizeof *section->spans);
+            err = section->spans == NULL ? ort_fail(diag, ORT_ENOMEM, "a segment") : ORT_OK;
+        }
     }
     for (uint32_t i = 0; err == ORT_OK && i < s->section_count; i++) {
         if (is_checked_at_open(&s->sections[i])) {
@@ -363,6 +390,7 @@ segment_alloc(void)
     dp_segment *s = calloc(1, sizeof *s);
     if (s != NULL) {
         s->fd = -1;
+        pthread_mutex_init(&s->checking, NULL);
     }
     return s;
 }
@@ -454,7 +482,11 @@ dp_segment_close(dp_segment *s)
             dp_io_unmap((void *)(uintptr_t)s->map, s->map_bytes);
         }
         dp_io_close(s->fd);
+        for (uint32_t i = 0; s->sections != NULL && i < s->section_count; i++) {
+            free((void *)s->sections[i].spans);
+        }
         free(s->sections);
+        pthread_mutex_destroy(&s->checking);
         free(s->numbers);
         free(s);
     }
@@ -661,21 +693,104 @@ dp_segment_unpack(const dp_segment *s, uint32_t column_id, uint32_t block, ort_b
     return ORT_OK;
 }
 
+/* Notes what a check of a whole section or of a span found; what cannot be read now may be later.
+ */
+static ort_err
+note_check(const dp_segment *s, dp_section *section, ort_err err, ort_diag *diag)
+{
+    if (err == ORT_ECORRUPT) {
+        atomic_store_explicit(&section->state, DP_SECTION_BAD, memory_order_release);
+    }
+    if (err != ORT_OK) {
+        ort_diag_prefix(diag, "seg.%016" PRIx64, s->ref.id);
+    }
+    return err;
+}
+
+/* ORT_OK: all of it is good. ORT_ENOTFOUND: not known yet. */
+static ort_err
+what_is_known(const dp_segment *s, const dp_section *section, ort_diag *diag)
+{
+    switch (atomic_load_explicit(&section->state, memory_order_acquire)) {
+    case DP_SECTION_GOOD:
+        return ORT_OK;
+    case DP_SECTION_BAD:
+        return ort_fail(diag, ORT_ECORRUPT,
+                        "seg.%016" PRIx64 ": rows of column %" PRIu32 " are damaged", s->ref.id,
+                        section->column_id);
+    default:
+        return ORT_ENOTFOUND;
+    }
+}
+
 ort_err
 dp_segment_check_rows(dp_segment *s, uint32_t column_id, ort_diag *diag)
 {
     for (uint32_t i = 0; i < s->section_count; i++) {
         dp_section *section = &s->sections[i];
-        if (section->kind != DP_SECTION_ROWS || section->column_id != column_id ||
-            atomic_load_explicit(&section->state, memory_order_acquire) == 1) {
+        if (section->kind != DP_SECTION_ROWS || section->column_id != column_id) {
             continue;
         }
-        const ort_err err = check_section(s, section, NULL, NULL, diag);
+        ort_err err = what_is_known(s, section, diag);
+        if (err == ORT_ENOTFOUND) {
+            /* One looks, and the others that come meanwhile wait for what it finds. */
+            pthread_mutex_lock(&s->checking);
+            err = what_is_known(s, section, diag);
+            if (err == ORT_ENOTFOUND) {
+                err = check_section(s, section, NULL, NULL, diag);
+                if (err == ORT_OK) {
+                    atomic_store_explicit(&section->state, DP_SECTION_GOOD, memory_order_release);
+                }
+                err = note_check(s, section, err, diag);
+            }
+            pthread_mutex_unlock(&s->checking);
+        }
         if (err != ORT_OK) {
-            ort_diag_prefix(diag, "seg.%016" PRIx64, s->ref.id);
             return err;
         }
-        atomic_store_explicit(&section->state, 1, memory_order_release);
+    }
+    return ORT_OK;
+}
+
+static ort_err
+check_spans(const dp_segment *s, dp_section *section, uint64_t from, uint64_t to, ort_diag *diag)
+{
+    unsigned char *room = NULL;
+    ort_err err = ORT_OK;
+    for (uint64_t i = from / DP_SEGMENT_CRC_SPAN; err == ORT_OK && i * DP_SEGMENT_CRC_SPAN < to;
+         i++) {
+        _Atomic(uint64_t) *word = &section->spans[i / 64];
+        const uint64_t bit = UINT64_C(1) << (i % 64);
+        if ((atomic_load_explicit(word, memory_order_acquire) & bit) != 0) {
+            continue;
+        }
+        if (room == NULL) {
+            err = span_room(s, section, &room, diag);
+        }
+        if (err == ORT_OK) {
+            err = note_check(s, section, check_span(s, section, (uint32_t)i, room, diag), diag);
+        }
+        if (err == ORT_OK) {
+            atomic_fetch_or_explicit(word, bit, memory_order_release);
+        }
+    }
+    free(room);
+    return err;
+}
+
+ort_err
+dp_segment_check_at(const dp_segment *s, const void *bytes, size_t n, ort_diag *diag)
+{
+    const uintptr_t at = (uintptr_t)bytes;
+    for (uint32_t i = 0; i < s->section_count; i++) {
+        dp_section *section = &s->sections[i];
+        const uintptr_t begin = (uintptr_t)section_bytes(s, section);
+        if (section->kind != DP_SECTION_ROWS || at < begin || at - begin >= section->bytes) {
+            continue;
+        }
+        const ort_err err = what_is_known(s, section, diag);
+        return err != ORT_ENOTFOUND ? err
+                                    : check_spans(s, section, at - begin, at - begin + n, diag);
     }
     return ORT_OK;
 }

@@ -84,8 +84,11 @@ typedef struct {
     uint32_t type, dim, stride;
     uint32_t crc_first;
     uint64_t offset, bytes;
-    _Atomic(int) state; /* 0 unchecked, 1 good, 2 bad */
+    _Atomic(int) state;       /* of ROWS: dp_section_state */
+    _Atomic(uint64_t) *spans; /* likewise: a bit for each that was found good */
 } dp_section;
+
+typedef enum { DP_SECTION_UNCHECKED, DP_SECTION_GOOD, DP_SECTION_BAD } dp_section_state;
 
 /* Rows of a dense column in a segment; NULL pointers: the column is not in it. */
 typedef struct {
@@ -166,6 +169,11 @@ ORT_NODISCARD ort_err dp_segment_unpack(const dp_segment *segment, uint32_t colu
  * `order` and ends checked too: for verification. */
 ORT_NODISCARD ort_err dp_segment_check_rows(dp_segment *segment, uint32_t column_id,
                                             ort_diag *diag);
+
+/* The same for a few bytes of rows, by the spans that they stand in, each once. Bytes that are no
+ * rows of it are no business of this. */
+ORT_NODISCARD ort_err dp_segment_check_at(const dp_segment *segment, const void *bytes, size_t n,
+                                          ort_diag *diag);
 ORT_NODISCARD ort_err dp_segment_verify(dp_segment *segment, ort_diag *diag);
 ORT_NODISCARD ort_err dp_segment_verify_paced(dp_segment *segment, dp_pace_fn pace, void *arg,
                                               ort_diag *diag);

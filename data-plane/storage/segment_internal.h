@@ -1,6 +1,8 @@
 /* data-plane/storage/segment_internal.h: what reading and writing a segment share. */
 #ifndef DP_SEGMENT_INTERNAL_H
 #define DP_SEGMENT_INTERNAL_H
+#include <pthread.h>
+
 #include "base/mapped.h"
 #include "storage/segment.h"
 
@@ -28,6 +30,7 @@ struct dp_segment {
     dp_section *sections;
     const unsigned char *crcs;
     const unsigned char *chunks, *ids, *versions, *order;
+    pthread_mutex_t checking; /* held by who checks a whole section of rows */
     uint32_t *numbers; /* [chunk_count]: of chunks, as they are now; UINT32_MAX: not this one's */
 };
 #endif /* DP_SEGMENT_INTERNAL_H */
