@@ -15,6 +15,10 @@ static const ort_log log_ = {"api"};
 typedef struct {
     ort_grant_op op;
     char from[CP_SLUG_BYTES]; /* clone: id or name of another tenant */
+    ort_grant grant;
+    cp_tenant tenant;
+    cp_node node;
+    char text[ORT_GRANT_TEXT_BYTES]; /* of the grant */
 } ask;
 
 /* A tenant that is there to be moved, and where. */
@@ -42,68 +46,73 @@ find_from(cp_call *call, cp_tx *tx, const char *text, cp_tenant *out)
     return err == ORT_ENOTFOUND ? ort_fail(&call->diag, err, "no tenant '%.63s'", text) : err;
 }
 
+/* What the grant will be for, as the store is now. */
 static ort_err
-make(cp_call *call, cp_tx *tx, cp_tenant *tenant, cp_node *node, ort_grant *grant)
+look_up(cp_call *call, cp_tx *tx, ask *a)
 {
-    const ask *a = call->ctx;
     cp_tenant from;
     cp_home home, from_home;
-    ort_err err = cp_call_tenant(call, tx, tenant);
+    ort_grant *grant = &a->grant;
+    ort_err err = cp_call_tenant(call, tx, &a->tenant);
     if (err == ORT_OK) {
-        err = home_of(call, tx, tenant, &home);
+        err = home_of(call, tx, &a->tenant, &home);
     }
     if (err == ORT_OK && a->op == ORT_GRANT_CLONE) {
         err = find_from(call, tx, a->from, &from);
         if (err == ORT_OK) {
             err = home_of(call, tx, &from, &from_home);
         }
-        if (err == ORT_OK && from.id.v == tenant->id.v) {
+        if (err == ORT_OK && from.id.v == a->tenant.id.v) {
             err = ort_fail(&call->diag, ORT_EVALIDATE, "'from' is the tenant itself");
         } else if (err == ORT_OK && from_home.home.v != home.home.v) {
             err = ort_fail(&call->diag, ORT_ECONFLICT,
                            "%s and %s have their homes on two nodes: back the one up and restore "
                            "the other from it",
-                           from.name, tenant->name);
+                           from.name, a->tenant.name);
         }
         grant->from = err == ORT_OK ? from.id : (ort_tenant_id){0};
     }
     if (err == ORT_OK) {
-        err = cp_node_get(tx, home.home, node, &call->diag);
+        err = cp_node_get(tx, home.home, &a->node, &call->diag);
     }
-    grant->op = a->op;
-    grant->tenant = tenant->id;
-    grant->node = home.home;
+    if (err == ORT_OK) {
+        grant->op = a->op;
+        grant->tenant = a->tenant.id;
+        grant->node = home.home;
+    }
+    return err;
+}
+
+static ort_err
+issue(cp_call *call, ask *a)
+{
+    cp_tx *tx = NULL;
+    ort_err err = cp_store_begin_read(call->api->options.store, &tx, &call->diag);
+    if (err == ORT_OK) {
+        err = look_up(call, tx, a);
+    }
+    cp_tx_end(tx);
+    if (err == ORT_OK) {
+        err = cp_grant_issue(call->api->options.tenancy, &call->author, &a->grant, a->text, NULL,
+                             &call->diag);
+    }
     return err;
 }
 
 static ort_err
 render(cp_call *call, cp_tx *tx)
 {
+    const ask *a = call->ctx;
     ort_jw w = {.buf = &call->body};
-    ort_grant grant = {0};
-    cp_tenant tenant;
-    cp_node node;
-    char text[ORT_GRANT_TEXT_BYTES];
-    ort_err err = make(call, tx, &tenant, &node, &grant);
-    if (err == ORT_OK) {
-        err = cp_grant_sign(call->api->options.tenancy, tx, &grant, text, &call->diag);
-    }
-    if (err != ORT_OK) {
-        return err;
-    }
+    (void)tx;
     ort_jw_object(&w);
-    cp_write_text(&w, "op", ort_grant_op_name(grant.op));
-    cp_write_id(&w, "tenant", tenant.id.v);
-    cp_write_id(&w, "node", grant.node.v);
-    cp_write_text(&w, "endpoint", node.endpoint);
-    cp_write_text(&w, "grant", text);
-    cp_write_time(&w, "expires_at", grant.expires_ms);
+    cp_write_text(&w, "op", ort_grant_op_name(a->grant.op));
+    cp_write_id(&w, "tenant", a->tenant.id.v);
+    cp_write_id(&w, "node", a->grant.node.v);
+    cp_write_text(&w, "endpoint", a->node.endpoint);
+    cp_write_text(&w, "grant", a->text);
+    cp_write_time(&w, "expires_at", a->grant.expires_ms);
     ort_jw_object_end(&w);
-    ort_secret_wipe(text, sizeof text);
-    /* It changes no row, so the op log has nothing to say of it; this line does. */
-    ORT_LOG_INFO(&log_, "grant.issued", "op=%s tenant=%s node=%s actor=%s request_id=%s",
-                 ort_grant_op_name(grant.op), tenant.name, node.name, call->who->actor,
-                 ort_http_req_id(call->req));
     return ORT_OK;
 }
 
@@ -136,5 +145,14 @@ cp_grants_create(ort_http_req *req, void *api)
                            "'from' names the tenant that is cloned, and belongs to clone alone");
         }
     }
+    if (err == ORT_OK) {
+        err = issue(&call, &a);
+    }
+    if (err == ORT_OK) {
+        ORT_LOG_INFO(&log_, "grant.issued", "op=%s tenant=%s node=%s actor=%s request_id=%s",
+                     ort_grant_op_name(a.op), a.tenant.name, a.node.name, call.who->actor,
+                     ort_http_req_id(call.req));
+    }
     cp_call_end(&call, err);
+    ort_secret_wipe(a.text, sizeof a.text);
 }

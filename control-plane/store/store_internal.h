@@ -151,6 +151,7 @@ enum {
     CP__PLACEMENTS,
     CP__HOLDERS,
     CP__ADMIN_TOKENS,
+    CP__GRANTS,
     CP__TABLES
 };
 

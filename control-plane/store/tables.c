@@ -99,6 +99,12 @@ const cp__table cp__tables[CP__TABLES] = {
                           " 'revoked_at_ms', revoked_at_ms, 'revision', revision)"
                           " FROM admin_tokens WHERE id = ?",
                           "SELECT id FROM admin_tokens"},
+    [CP__GRANTS] = {"grants",
+                    "SELECT json_object('tenant', tenant, 'op', op, 'source', source,"
+                    " 'node', node, 'issued_to', issued_to, 'issued_at_ms', issued_at_ms,"
+                    " 'expires_at_ms', expires_at_ms, 'revision', revision)"
+                    " FROM grants WHERE tenant = substr(?1, 1, 16) AND op = substr(?1, 18)",
+                    "SELECT tenant || ':' || op FROM grants"},
 };
 
 ort_err

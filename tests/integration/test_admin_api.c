@@ -804,6 +804,31 @@ a_grant_is_for_one_tenant_at_its_node(void **state)
     control_refused(&hub, "POST", "/v1/tenants/here/grants", token,
                     "{\"op\":\"clone\",\"from\":\"outside\"}", 404, "not-found");
 
+    /* Each that was given stands in the audit, with who asked; what was refused does not. */
+    json_t *audit = control_json(&hub, "GET", "/v1/audit?tenant=here", NULL, 200);
+    unsigned issued = 0;
+    size_t k;
+    json_t *record;
+    json_array_foreach(json_object_get(audit, "items"), k, record)
+    {
+        if (strcmp(text_of(record, "op"), "grant.issue") == 0) {
+            const char *who = text_of(record, "actor");
+            json_t *after = json_object_get(record, "after");
+            const char *member;
+            json_t *row;
+            json_object_foreach(after, member, row)
+            {
+                assert_non_null(strstr(member, "grants/"));
+                assert_string_equal(text_of(row, "op"), issued < 2 ? "backup" : "restore");
+                assert_string_equal(text_of(row, "issued_to"), who);
+                assert_null(json_object_get(row, "grant"));
+            }
+            issued++;
+        }
+    }
+    assert_int_equal(issued, 3);
+    json_decref(audit);
+
     /* No node fits: there is nothing to move, and nobody to ask. */
     json_decref(control_json(&hub, "POST", "/v1/regions", "{\"name\":\"moon\"}", 201));
     json_decref(control_json(&hub, "POST", "/v1/tenants",
