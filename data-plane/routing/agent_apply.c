@@ -260,8 +260,9 @@ dp_agent__keep_open(dp_agent *agent, ort_diag *diag)
                      dp_table_at(kept).version, dp_table_tenant_count(kept));
         dp_table_release(empty);
         dp_table_release(kept);
-    } else if (err == ORT_ECORRUPT || err == ORT_ESTALE) {
-        /* Nothing is served from it: a table set back by hand could let revoked keys in. */
+    } else if (err == ORT_ECORRUPT || err == ORT_ESTALE || err == ORT_EVERSION) {
+        /* Nothing is served from it: a table set back by hand could let revoked keys in. One of a
+         * newer program is fetched anew as well: it is no more than a copy. */
         ORT_LOG_ERROR(&dp_agent__log, "table.unusable", "err=%s detail=%s", ort_err_code(err),
                       diag != NULL ? diag->text : "");
         err = ORT_OK;

@@ -19,12 +19,10 @@
 #include "base/file.h"
 #include "crypto/x509.h"
 #include "routing/agent_internal.h"
+#include "routing/credential.h"
 
-#define KEY_FILE "node.key"
 #define TLS_KEY_FILE "tls.key"
-#define CREDENTIAL_FILE "credential"
 #define INCARNATION_FILE "incarnation"
-#define CREDENTIAL_BYTES_MAX 65536u
 #define JOIN_TIMEOUT_MS 10000u
 
 /* A certificate with less left than this is renewed; the hub gives 90 days. */
@@ -40,10 +38,10 @@ static ort_err
 load_key(dp_agent *agent, ort_diag *diag)
 {
     const int dir = agent->options.dir_fd;
-    ort_err err = ort_sign_key_load(&agent->id.key, dir, KEY_FILE, diag);
+    ort_err err = ort_sign_key_load(&agent->id.key, dir, DP_NODE_KEY_FILE, diag);
     if (err == ORT_ENOTFOUND) {
         ort_sign_key_new(&agent->id.key);
-        err = ort_sign_key_save(&agent->id.key, dir, KEY_FILE, diag);
+        err = ort_sign_key_save(&agent->id.key, dir, DP_NODE_KEY_FILE, diag);
     }
     return err;
 }
@@ -72,30 +70,18 @@ load_tls_key(dp_agent *agent, ort_diag *diag)
 ort_err
 dp_agent__identity_load(dp_agent *agent, ort_diag *diag)
 {
-    ort_buf text = {0};
     ort_err err = load_key(agent, diag);
     if (err == ORT_OK) {
         err = load_tls_key(agent, diag);
     }
-    if (err != ORT_OK) {
-        return err;
-    }
-    err = ort_secret_file_read(agent->options.dir_fd, CREDENTIAL_FILE, CREDENTIAL_BYTES_MAX, &text,
-                               diag);
     if (err == ORT_OK) {
-        err = ort_hello_reply_decode(text.data, text.len, &agent->id.hello, diag);
-        if (err != ORT_OK || !agent->id.hello.has_pepper) {
-            err =
-                ort_fail(diag, ORT_ECORRUPT,
-                         CREDENTIAL_FILE " is damaged: restore it from a backup, or remove it and "
-                                         "join the node again with a new token");
+        err = dp_credential_load(agent->options.dir_fd, &agent->id.key.public, &agent->id.hello,
+                                 diag);
+        if (err == ORT_OK) {
+            agent->id.joined = true;
+            dp_routes_set_pepper(agent->routes, agent->id.hello.pepper);
         }
     }
-    if (err == ORT_OK) {
-        agent->id.joined = true;
-        dp_routes_set_pepper(agent->routes, agent->id.hello.pepper);
-    }
-    ort_secret_wipe_buf(&text);
     return err == ORT_ENOTFOUND ? ORT_OK : err;
 }
 
@@ -156,8 +142,7 @@ dp_agent__identity_keep(dp_agent *agent, ort_hello_reply *reply, ort_diag *diag)
     pthread_mutex_unlock(&agent->lock);
     if (err == ORT_OK &&
         (text.len != before.len || memcmp(text.data, before.data, text.len) != 0)) {
-        err = ort_secret_file_write(agent->options.dir_fd, CREDENTIAL_FILE, text.data, text.len,
-                                    diag);
+        err = dp_credential_save(agent->options.dir_fd, mine, &agent->id.key.public, diag);
     }
     if (err == ORT_OK) {
         dp_routes_set_pepper(agent->routes, mine->pepper);

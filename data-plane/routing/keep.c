@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -21,7 +22,10 @@
 #define LOG_BYTES (1u << 20)
 #define RECORD_HEAD_BYTES 8u
 #define SLOT_BYTES 64u
+#define SLOT_VERSION 2u
 #define ZSTD_LEVEL 1
+
+#define MAGIC_WORD 7u /* of MAGIC; then the version */
 
 static const char MAGIC[8] = {'O', 'R', 'T', 'K', 'E', 'P', 'T', 1};
 static const ort_log log_routing = {"routing"};
@@ -37,20 +41,30 @@ struct dp_keep {
 
 /* ---- watermark ---- */
 
-static bool
+typedef enum { SLOT_BAD, SLOT_GOOD, SLOT_NEWER } slot_kind;
+
+static slot_kind
 slot_read(const unsigned char *slot, ort_table_at *out)
 {
-    if (ort_get_u32(slot + 48) != ort_crc32c(0, slot, 48)) {
-        return false;
+    static const unsigned char zeroes[SLOT_BYTES - 52];
+    const bool versioned = memcmp(slot + 52, zeroes, sizeof zeroes) != 0;
+    if (versioned && ort_get_u32(slot + 56) == ort_crc32c(0, slot, 56) &&
+        ort_get_u32(slot + 52) > SLOT_VERSION) {
+        return SLOT_NEWER;
+    }
+    if (ort_get_u32(slot + 48) != ort_crc32c(0, slot, 48) ||
+        (versioned && ort_get_u32(slot + 56) != ort_crc32c(0, slot, 56))) {
+        return SLOT_BAD;
     }
     out->generation = ort_get_u64(slot);
     out->version = ort_get_u64(slot + 8);
     memcpy(out->hash.b, slot + 16, sizeof out->hash.b);
-    return out->version != 0;
+    return out->version != 0 ? SLOT_GOOD : SLOT_BAD;
 }
 
+/* *damaged: something was written, and neither slot is good. */
 static ort_err
-mark_load(dp_keep *keep, ort_diag *diag)
+mark_load(dp_keep *keep, bool *damaged, ort_diag *diag)
 {
     unsigned char slots[2 * SLOT_BYTES];
     bool any = false, written = false;
@@ -60,8 +74,12 @@ mark_load(dp_keep *keep, ort_diag *diag)
     }
     for (unsigned i = 0; i < 2; i++) {
         ort_table_at at;
-        if (slot_read(slots + i * SLOT_BYTES, &at) &&
-            (!any || ort_table_at_cmp(&at, &keep->mark) > 0)) {
+        const slot_kind kind = slot_read(slots + i * SLOT_BYTES, &at);
+        if (kind == SLOT_NEWER) {
+            return ort_fail(diag, ORT_EVERSION, MARK_FILE ": version %u, this program reads %u",
+                            ort_get_u32(slots + i * SLOT_BYTES + 52), SLOT_VERSION);
+        }
+        if (kind == SLOT_GOOD && (!any || ort_table_at_cmp(&at, &keep->mark) > 0)) {
             keep->mark = at;
             keep->mark_slot = i;
             any = true;
@@ -70,10 +88,7 @@ mark_load(dp_keep *keep, ort_diag *diag)
     for (size_t i = 0; i < sizeof slots; i++) {
         written = written || slots[i] != 0;
     }
-    if (written && !any) {
-        /* One torn slot is a crash, two are damage. The table's own position still holds. */
-        ORT_LOG_ERROR(&log_routing, "table.watermark_damaged", "file=" MARK_FILE);
-    }
+    *damaged = written && !any;
     return ORT_OK;
 }
 
@@ -86,6 +101,8 @@ mark_put(dp_keep *keep, const ort_table_at *at, ort_diag *diag)
     ort_put_u64(slot + 8, at->version);
     memcpy(slot + 16, at->hash.b, sizeof at->hash.b);
     ort_put_u32(slot + 48, ort_crc32c(0, slot, 48));
+    ort_put_u32(slot + 52, SLOT_VERSION);
+    ort_put_u32(slot + 56, ort_crc32c(0, slot, 56));
     ort_err err =
         ort_pwrite_full(keep->mark_fd, slot, sizeof slot, (uint64_t)next * SLOT_BYTES, diag);
     if (err == ORT_OK && fdatasync(keep->mark_fd) != 0) {
@@ -136,6 +153,7 @@ open_sized(int dir_fd, const char *name, size_t bytes, int *fd_out, ort_diag *di
 ort_err
 dp_keep_open(dp_keep **out, int dir_fd, ort_diag *diag)
 {
+    bool damaged = false;
     *out = NULL;
     dp_keep *keep = calloc(1, sizeof *keep);
     if (keep == NULL) {
@@ -148,7 +166,11 @@ dp_keep_open(dp_keep **out, int dir_fd, ort_diag *diag)
         err = open_sized(dir_fd, MARK_FILE, 2 * SLOT_BYTES, &keep->mark_fd, diag);
     }
     if (err == ORT_OK) {
-        err = mark_load(keep, diag);
+        err = mark_load(keep, &damaged, diag);
+    }
+    if (err == ORT_OK && damaged) {
+        /* One torn slot is a crash, two are damage. The table's own position still holds. */
+        ORT_LOG_ERROR(&log_routing, "table.watermark_damaged", "file=" MARK_FILE);
     }
     if (err != ORT_OK) {
         dp_keep_close(keep);
@@ -224,6 +246,11 @@ load_table(const dp_keep_owner *owner, const ort_buf *file, loading *to, ort_dia
     const void *envelope = ort_cursor_take(&c, envelope_len);
     const void *state = ort_cursor_take(&c, packed);
 
+    if (magic != NULL && memcmp(magic, MAGIC, MAGIC_WORD) == 0 &&
+        (unsigned char)magic[MAGIC_WORD] > (unsigned char)MAGIC[MAGIC_WORD]) {
+        return ort_fail(diag, ORT_EVERSION, TABLE_FILE ": version %u, this program reads %u",
+                        (unsigned char)magic[MAGIC_WORD], (unsigned char)MAGIC[MAGIC_WORD]);
+    }
     if (c.failed || ort_cursor_left(&c) != 0 || memcmp(magic, MAGIC, sizeof MAGIC) != 0 ||
         ort_crc32c(0, rest, rest_len) != crc || raw > ORT_WIRE_BYTES_MAX) {
         return ort_fail(diag, ORT_ECORRUPT, TABLE_FILE " is damaged");
@@ -265,8 +292,12 @@ load_log(dp_keep *keep, const dp_keep_owner *owner, loading *to, ort_diag *diag)
         const void *envelope = ort_cursor_take(&c, len);
         ort_put_u32(field, len);
         if (c.failed || len == 0 ||
-            ort_crc32c(ort_crc32c(0, field, sizeof field), envelope, len) != crc ||
-            open_ours(owner, envelope, len, &head, diag) != ORT_OK) {
+            ort_crc32c(ort_crc32c(0, field, sizeof field), envelope, len) != crc) {
+            break;
+        }
+        const ort_err ours = open_ours(owner, envelope, len, &head, diag);
+        if (ours != ORT_OK) {
+            err = ours == ORT_EVERSION ? ours : ORT_OK;
             break;
         }
         if (ort_table_at_cmp(&head.at, &to->at) <= 0) {
@@ -290,6 +321,27 @@ load_log(dp_keep *keep, const dp_keep_owner *owner, loading *to, ort_diag *diag)
     return err;
 }
 
+/* Not signed, not ours, no JSON, ..: damage all of it. */
+static ort_err
+as_load_says(ort_err err)
+{
+    const bool other = err == ORT_OK || err == ORT_ENOMEM || err == ORT_EIO || err == ORT_EBUSY ||
+                       err == ORT_EVERSION;
+    return other ? err : ORT_ECORRUPT;
+}
+
+static ort_err
+check_mark(const dp_keep *keep, const loading *to, ort_diag *diag)
+{
+    return ort_table_at_cmp(&to->at, &keep->mark) >= 0
+               ? ORT_OK
+               : ort_fail(diag, ORT_ESTALE,
+                          "the kept table is version %" PRIu64 " of generation %" PRIu64
+                          ", but version %" PRIu64 " of generation %" PRIu64 " had been applied",
+                          to->at.version, to->at.generation, keep->mark.version,
+                          keep->mark.generation);
+}
+
 ort_err
 dp_keep_load(dp_keep *keep, const dp_keep_owner *owner, const dp_table **out, ort_diag *diag)
 {
@@ -303,16 +355,11 @@ dp_keep_load(dp_keep *keep, const dp_keep_owner *owner, const dp_table **out, or
         if (err == ORT_OK) {
             err = load_log(keep, owner, &to, diag);
         }
-        if (err != ORT_OK && err != ORT_ENOMEM && err != ORT_EIO && err != ORT_EBUSY) {
-            err = ORT_ECORRUPT;
-        }
+        err = as_load_says(err);
     }
     ort_buf_fini(&file);
-    if (err == ORT_OK && ort_table_at_cmp(&to.at, &keep->mark) < 0) {
-        err = ort_fail(diag, ORT_ESTALE,
-                       "the kept table is version %" PRIu64 " of generation %" PRIu64
-                       ", but version %" PRIu64 " of generation %" PRIu64 " had been applied",
-                       to.at.version, to.at.generation, keep->mark.version, keep->mark.generation);
+    if (err == ORT_OK) {
+        err = check_mark(keep, &to, diag);
     }
     if (err == ORT_OK && ort_table_at_cmp(&to.at, &keep->mark) > 0) {
         err = mark_put(keep, &to.at, diag); /* a crash came between the two */
@@ -402,4 +449,90 @@ dp_keep_put(dp_keep *keep, const ort_table_head *head, const void *envelope, siz
         err = log_append(keep, envelope, n, diag);
     }
     return err == ORT_OK ? mark_put(keep, &head->at, diag) : err;
+}
+
+/* ---- inspection ---- */
+
+/* The checksum and the lengths, without an owner to hold it against. */
+static ort_err
+check_table_bytes(const ort_buf *file, ort_diag *diag)
+{
+    ort_cursor c = ort_cursor_of(file->data, file->len);
+    const char *magic = ort_cursor_take(&c, sizeof MAGIC);
+    const uint32_t crc = ort_cursor_u32(&c);
+    return magic != NULL && !c.failed && memcmp(magic, MAGIC, sizeof MAGIC) == 0 &&
+                   ort_crc32c(0, c.at, ort_cursor_left(&c)) == crc
+               ? ORT_OK
+               : ort_fail(diag, ORT_ECORRUPT, TABLE_FILE " is damaged");
+}
+
+static ort_err
+verify_table(dp_keep *keep, const dp_keep_owner *owner, dp_keep_report *out, ort_diag *diag)
+{
+    ort_buf file = {0};
+    loading to = {0};
+    const size_t max = 2 * (size_t)ORT_WIRE_BYTES_MAX + TABLE_HEAD_BYTES;
+    ort_err err = ort_file_read(keep->dir_fd, TABLE_FILE, max, &file, diag);
+    if (err == ORT_OK) {
+        out->files++;
+        out->bytes += file.len;
+        err = owner == NULL ? check_table_bytes(&file, diag) : load_table(owner, &file, &to, diag);
+    }
+    if (err == ORT_OK && owner != NULL) {
+        err = load_log(keep, owner, &to, diag);
+        out->table = to.at;
+        if (err == ORT_OK) {
+            err = check_mark(keep, &to, diag);
+        }
+    }
+    ort_table_unref(to.content);
+    ort_buf_fini(&file);
+    return err == ORT_ENOTFOUND || err == ORT_ESTALE ? err : as_load_says(err);
+}
+
+ort_err
+dp_keep_verify(int dir_fd, const dp_keep_owner *owner, dp_keep_report *out, ort_diag *diag)
+{
+    dp_keep keep = {.dir_fd = dir_fd, .log_fd = -1};
+    struct stat st;
+    ort_err err = ORT_OK;
+    *out = (dp_keep_report){0};
+    keep.mark_fd = ort_open_beneath(dir_fd, MARK_FILE, O_RDONLY, 0);
+    if (keep.mark_fd >= 0) {
+        out->files++;
+        out->bytes += 2 * (uint64_t)SLOT_BYTES;
+        err = mark_load(&keep, &out->mark_damaged, diag);
+        out->mark = keep.mark;
+    }
+    if (err == ORT_ECORRUPT) { /* too short: as if both slots were bad */
+        out->mark_damaged = true;
+        err = ORT_OK;
+    }
+    if (fstatat(dir_fd, LOG_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        out->files++;
+        out->bytes += (uint64_t)st.st_size;
+    }
+    if (err == ORT_OK) {
+        err = verify_table(&keep, owner, out, diag);
+    }
+    if (err == ORT_ENOTFOUND) {
+        err = keep.mark.version == 0
+                  ? ORT_OK
+                  : ort_fail(diag, ORT_ESTALE,
+                             TABLE_FILE " is missing, but version %" PRIu64
+                                        " of generation %" PRIu64 " had been applied",
+                             keep.mark.version, keep.mark.generation);
+    }
+    ort_fd_close(keep.mark_fd);
+    return err;
+}
+
+ort_err
+dp_keep_remove(int dir_fd, bool mark, ort_diag *diag)
+{
+    ort_err err = ort_tree_remove(dir_fd, mark ? MARK_FILE : TABLE_FILE, diag);
+    if (err == ORT_OK && !mark) {
+        err = ort_tree_remove(dir_fd, LOG_FILE, diag);
+    }
+    return err == ORT_OK ? ort_dir_sync(dir_fd, diag) : err;
 }

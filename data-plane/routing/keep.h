@@ -4,7 +4,7 @@
  * Three files beneath the node's directory:
  *
  *   table       replaced atomically. All integers little-endian:
- *        0     8  magic         "ORTKEPT\1"
+ *        0     8  magic         "ORTKEPT" and the version: 1
  *        8     4  crc32c        of all that follows
  *       12     4  envelope_len
  *       16     4  raw_len       bytes of the state's JSON; 0: the envelope is a whole table
@@ -15,13 +15,16 @@
  *   table.log   changes since, 1 MiB preallocated and written over and over:
  *        0     4  len           0 = nothing more
  *        4     4  crc32c        of the len field and the bytes
- *        8     n  envelope
+ *        8     n  envelope      its own magic has its version (wire/envelope.c)
  *
  *   watermark   two slots of 64 bytes, written in turn, the greater good one counts:
  *        0     8  generation
  *        8     8  version
  *       16    32  hash
  *       48     4  crc32c        of bytes 0..47
+ *       52     4  version       2; version 1 had zeroes from here on
+ *       56     4  crc32c        of bytes 0..55
+ *       60     4  zero
  *
  * Why a log: the directory names every tenant of the hub, 8 MB at 100,000; written and fsynced
  * whole at each change of a key it would be most of what a node does. Why preallocated: a node
@@ -44,7 +47,9 @@ typedef struct {
     ort_sign_public control_key;
 } dp_keep_owner;
 
-/* Opens or makes the files; loads nothing yet. dir_fd is borrowed until close. */
+/* Opens or makes the files; loads nothing yet. dir_fd is borrowed until close.
+ * ORT_EVERSION: a newer program wrote the watermark. What it forbids must not be forgotten, so the
+ * node does not go on without it. */
 ORT_NODISCARD ort_err dp_keep_open(dp_keep **out, int dir_fd, ort_diag *diag);
 void dp_keep_close(dp_keep *keep); /* NULL is fine */
 
@@ -55,7 +60,8 @@ ort_table_at dp_keep_watermark(const dp_keep *keep);
  * ORT_OK         *out is the table to serve
  * ORT_ENOTFOUND  nothing was kept
  * ORT_ECORRUPT   damaged, or not signed for this owner; ORT_ESTALE: older than the watermark, so
- * that serving it might let revoked keys in. Both: fetch anew. */
+ * that serving it might let revoked keys in; ORT_EVERSION: a newer program wrote it. All three:
+ * fetch anew. */
 ORT_NODISCARD ort_err dp_keep_load(dp_keep *keep, const dp_keep_owner *owner, const dp_table **out,
                                    ort_diag *diag);
 
@@ -63,4 +69,23 @@ ORT_NODISCARD ort_err dp_keep_load(dp_keep *keep, const dp_keep_owner *owner, co
  * to; head says whether the envelope is whole. On failure what was kept before is still there. */
 ORT_NODISCARD ort_err dp_keep_put(dp_keep *keep, const ort_table_head *head, const void *envelope,
                                   size_t n, const ort_table *after, ort_diag *diag);
+
+/* What dp_keep_verify() saw. */
+typedef struct {
+    uint64_t files, bytes;
+    ort_table_at table, mark; /* zeroes: none, or not known */
+    bool mark_damaged;        /* both slots: the node goes by the table's own position */
+} dp_keep_report;
+
+/* Reads all three and changes nothing; no node may be running on them.
+ *
+ * owner  NULL: not known; checksums are compared and no signature
+ *
+ * ORT_OK also when nothing was kept yet. ORT_ECORRUPT, ORT_ESTALE, ORT_EVERSION: as above, diag
+ * says of which file */
+ORT_NODISCARD ort_err dp_keep_verify(int dir_fd, const dp_keep_owner *owner, dp_keep_report *out,
+                                     ort_diag *diag);
+
+/* What dp_keep_verify() found bad is removed: a node without a table fetches one. */
+ORT_NODISCARD ort_err dp_keep_remove(int dir_fd, bool mark, ort_diag *diag);
 #endif /* DP_KEEP_H */

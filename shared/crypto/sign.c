@@ -8,7 +8,8 @@
 #include "crypto/crypto_internal.h"
 #include "crypto/secret.h"
 
-#define KEY_FILE_WORD "orthant-ed25519-1 "
+#define KEY_FILE_KIND "orthant-ed25519-"
+#define KEY_FILE_WORD KEY_FILE_KIND "1 " /* the version */
 #define KEY_FILE_BYTES (sizeof KEY_FILE_WORD - 1 + 2 * crypto_sign_SEEDBYTES + 1)
 
 static_assert(ORT_SIGN_PUBLIC_BYTES == crypto_sign_PUBLICKEYBYTES, "sizes of libsodium");
@@ -56,6 +57,11 @@ ort_sign_key_load(ort_sign_key *out, int dir_fd, const char *name, ort_diag *dia
     ort_crypto__init();
     sodium_memzero(out, sizeof *out);
     ort_err err = ort_secret_file_read(dir_fd, name, KEY_FILE_BYTES, &text, diag);
+    if (err == ORT_OK && text.len > word && text.data[word - 2] > '1' &&
+        text.data[word - 2] <= '9' && memcmp(text.data, KEY_FILE_KIND, word - 2) == 0) {
+        err = ort_fail(diag, ORT_EVERSION, "%s: version %c, this program reads 1", name,
+                       text.data[word - 2]);
+    }
     if (err == ORT_ETOOBIG ||
         (err == ORT_OK &&
          (text.len != KEY_FILE_BYTES || memcmp(text.data, KEY_FILE_WORD, word) != 0 ||

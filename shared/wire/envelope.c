@@ -78,6 +78,10 @@ ort_envelope_open(const void *bytes, size_t n, const ort_sign_public *by, ort_ta
 {
     ort_signature sig;
     const unsigned char *p = bytes;
+    if (n > sizeof MAGIC && memcmp(p, MAGIC, sizeof MAGIC - 1) == 0 && p[7] > MAGIC[7]) {
+        return ort_fail(diag, ORT_EVERSION,
+                        "the table envelope has version %u, this program reads %d", p[7], MAGIC[7]);
+    }
     if (n < HEAD_BYTES + sizeof sig.b || n > ORT_WIRE_BYTES_MAX ||
         memcmp(p, MAGIC, sizeof MAGIC) != 0) {
         return ort_fail(diag, ORT_EFORMAT, "these %zu bytes are no table envelope", n);
