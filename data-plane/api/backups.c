@@ -43,7 +43,7 @@ hold(dp_call *call, const dp_table *table, ort_tenant_id id, held *out)
         const dp_tenant_limits limits = dp_gate_limits(&out->entry->limits);
         dp_tenant_set_limits(out->tenant, &limits);
     }
-    return err == ORT_ECORRUPT ? ORT_EBUSY : err;
+    return err == ORT_ECORRUPT || err == ORT_EVERSION ? ORT_EBUSY : err;
 }
 
 /* --- grants ----------------------------------------------------------------------------------- */

@@ -177,8 +177,12 @@ check_header(ort_cursor *c, const dp_declared_field *field, const dp_payload_ind
     if (head == NULL || memcmp(head, magic, 7) != 0) {
         return ort_fail(diag, ORT_ECORRUPT, "payload index `%s`: no such file", field->name);
     }
+    if (head[7] > magic[7]) {
+        return ort_fail(diag, ORT_EVERSION, "payload index `%s`: version %u, this program reads %u",
+                        field->name, head[7], magic[7]);
+    }
     if (head[7] != magic[7]) {
-        return ort_fail(diag, ORT_EVERSION, "payload index `%s`: version %u", field->name, head[7]);
+        return ort_fail(diag, ORT_ECORRUPT, "payload index `%s`: no such file", field->name);
     }
     if (ort_get_u32(head + 60) != ort_crc32c(0, head, 60) ||
         ort_get_u64(head + 48) != ort_cursor_left(c) ||

@@ -36,13 +36,14 @@ check_record(void *ctx, const dp_log_record *record, ort_diag *diag)
 /* Everything that can be checked without changing anything. */
 static ort_err
 check(int dir, ort_tenant_id tenant, ort_collection_id id, const dp_catalog_entry *expected,
-      dp_verify_report *out, ort_diag *diag)
+      dp_verify_report *out, bool *folded, ort_diag *diag)
 {
     ort_err err = dp_storage_verify(dir, tenant, id, out, diag);
     records_seen seen = {.lsn_folded = out->lsn};
     if (err == ORT_OK) {
         err = dp_storage_verify_records(dir, tenant, id, check_record, &seen, diag);
     }
+    *folded = err == ORT_OK && seen.records == 0;
     /* Behind a checkpoint the log changes the number: only a replay knows it then. */
     if (err == ORT_OK && expected != NULL && expected->clean && seen.records == 0 &&
         expected->points != out->points) {
@@ -93,6 +94,7 @@ dp_inspect__collection(dp_inspect *i, int tenant_dir, int dir, ort_tenant_id ten
 {
     dp_verify_report whole = {0};
     ort_diag why = {""};
+    bool folded = false;
     i->report->collections++;
     if (flock(dir, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK) {
@@ -102,15 +104,19 @@ dp_inspect__collection(dp_inspect *i, int tenant_dir, int dir, ort_tenant_id ten
         dp_inspect__say(i, "open", "a node has it open: not looked at");
         return ORT_OK;
     }
-    ort_err err = check(dir, tenant, id, expected, &whole, &why);
+    ort_err err = check(dir, tenant, id, expected, &whole, &folded, &why);
     i->report->files += whole.files;
     i->report->bytes += whole.bytes;
     i->report->points += whole.points;
     if (err == ORT_OK) {
         dp_inspect__say(i, "good", "%" PRIu64 " points up to operation %" PRIu64, whole.points,
                         whole.lsn);
-        err = expected != NULL ? dp_inspect__graphs(i, tenant_dir, dir, tenant, expected, diag)
-                               : ORT_OK;
+        err = expected != NULL
+                  ? dp_inspect__derived(i, tenant_dir, dir, tenant, expected, folded, diag)
+                  : ORT_OK;
+        if (err == ORT_OK && (expected == NULL || !expected->home)) {
+            err = dp_inspect__strays_of_shard(i, dir, diag);
+        }
     } else if (err == ORT_ENOMEM) {
         err = ort_fail(diag, err, "%s", why.text);
     } else {

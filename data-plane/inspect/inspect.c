@@ -28,6 +28,30 @@ dp_inspect__say(dp_inspect *i, const char *word, const char *format, ...)
     (void)fputc('\n', i->out);
 }
 
+size_t
+dp_inspect__enter(dp_inspect *i, const char *name)
+{
+    const size_t before = strlen(i->where);
+    snprintf(i->where + before, sizeof i->where - before, "%s%s", before > 0 ? "/" : "", name);
+    return before;
+}
+
+void
+dp_inspect__leave(dp_inspect *i, size_t before)
+{
+    i->where[before] = '\0';
+}
+
+void
+dp_inspect__count(dp_inspect *i, int dir, const char *name)
+{
+    struct stat st;
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        i->report->files++;
+        i->report->bytes += (uint64_t)st.st_size;
+    }
+}
+
 /* --- what it is ------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -131,9 +155,17 @@ find_place(const char *path, place *out, ort_diag *diag)
 static ort_err
 walk_root(dp_inspect *i, int root, ort_diag *diag)
 {
+    i->where[0] = '\0';
+    i->node_runs = dp_inspect__node_runs(root);
+    ort_err err = dp_inspect__node(i, root, diag);
+    if (err == ORT_OK) {
+        err = dp_inspect__strays_of_root(i, root, diag);
+    }
+    if (err != ORT_OK) {
+        return err;
+    }
     const int fd = ort_open_beneath(root, "tenants", O_RDONLY | O_DIRECTORY, 0);
     DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
-    ort_err err = ORT_OK;
     if (list == NULL) {
         err = ort_fail_errno(diag, ORT_EIO, "open tenants");
         ort_fd_close(fd);
@@ -161,6 +193,15 @@ walk_root(dp_inspect *i, int root, ort_diag *diag)
     }
     closedir(list);
     return err;
+}
+
+static ort_err
+walk_tenant(dp_inspect *i, const place *at, ort_diag *diag)
+{
+    const int root = openat(at->dir, "../..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    i->node_runs = root >= 0 && dp_inspect__node_runs(root);
+    ort_fd_close(root);
+    return dp_inspect__tenant(i, at->dir, at->tenant, diag);
 }
 
 typedef struct {
@@ -214,7 +255,7 @@ inspect(const char *path, FILE *out, bool repair, dp_inspect_report *report, ort
     if (err == ORT_OK) {
         snprintf(i.where, sizeof i.where, "%.*s", (int)sizeof i.where - 1, path);
         err = at.kind == DP_PLACE_ROOT     ? walk_root(&i, at.dir, diag)
-              : at.kind == DP_PLACE_TENANT ? dp_inspect__tenant(&i, at.dir, at.tenant, diag)
+              : at.kind == DP_PLACE_TENANT ? walk_tenant(&i, &at, diag)
                                            : walk_collection(&i, &at, diag);
     }
     ort_fd_close(at.dir);

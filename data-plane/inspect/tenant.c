@@ -14,8 +14,6 @@
 #include "storage/dump.h"
 #include "storage/points.h"
 
-#define LOST "lost"
-
 typedef struct {
     dp_inspect *inspect;
     int dir;
@@ -85,10 +83,11 @@ static ort_err
 open_lost(const walk *w, const char *name, int *fd_out, ort_diag *diag)
 {
     *fd_out = -1;
-    ort_err err = ort_dir_make(w->dir, LOST, diag);
-    const int lost = err == ORT_OK ? ort_open_beneath(w->dir, LOST, O_RDONLY | O_DIRECTORY, 0) : -1;
+    ort_err err = ort_dir_make(w->dir, DP_INSPECT_LOST, diag);
+    const int lost =
+        err == ORT_OK ? ort_open_beneath(w->dir, DP_INSPECT_LOST, O_RDONLY | O_DIRECTORY, 0) : -1;
     if (err == ORT_OK && lost < 0) {
-        err = ort_fail_errno(diag, ORT_EIO, "open " LOST);
+        err = ort_fail_errno(diag, ORT_EIO, "open " DP_INSPECT_LOST);
     }
     if (err != ORT_OK || name == NULL) {
         *fd_out = lost;
@@ -97,7 +96,7 @@ open_lost(const walk *w, const char *name, int *fd_out, ort_diag *diag)
     err = ort_dir_make(lost, name, diag);
     *fd_out = err == ORT_OK ? ort_open_beneath(lost, name, O_RDONLY | O_DIRECTORY, 0) : -1;
     if (err == ORT_OK && *fd_out < 0) {
-        err = ort_fail_errno(diag, ORT_EIO, "open " LOST "/%s", name);
+        err = ort_fail_errno(diag, ORT_EIO, "open " DP_INSPECT_LOST "/%s", name);
     }
     ort_fd_close(lost);
     return err;
@@ -135,7 +134,7 @@ visit_home_orphan(walk *w, bool keep, ort_diag *diag)
     for (int i = 0; i < count; i++) {
         if (err == ORT_OK && dp_storage_has_name(names[i]->d_name) &&
             renameat(w->dir, names[i]->d_name, lost, names[i]->d_name) != 0) {
-            err = ort_fail_errno(diag, ORT_EIO, "move %s to " LOST, names[i]->d_name);
+            err = ort_fail_errno(diag, ORT_EIO, "move %s to " DP_INSPECT_LOST, names[i]->d_name);
         }
         free(names[i]);
     }
@@ -144,8 +143,14 @@ visit_home_orphan(walk *w, bool keep, ort_diag *diag)
     err = err == ORT_OK ? ort_dir_sync(w->dir, diag) : err;
     ort_fd_close(lost);
     dp_inspect__say(w->inspect, "lost",
-                    "name and schema are not known; its files are in " LOST "/%s", name);
+                    "name and schema are not known; its files are in " DP_INSPECT_LOST "/%s", name);
     return err;
+}
+
+static bool
+is_named_index(void *ctx, const char *name)
+{
+    return is_named(ctx, name);
 }
 
 /* Directories that no catalog names. A node sweeps them: they are what a crash left of a collection
@@ -175,13 +180,14 @@ visit_orphans(walk *w, bool keep, ort_diag *diag)
         int lost;
         err = open_lost(w, NULL, &lost, diag);
         if (err == ORT_OK && renameat(fd, d->d_name, lost, d->d_name) != 0) {
-            err = ort_fail_errno(diag, ORT_EIO, "move %s to " LOST, d->d_name);
+            err = ort_fail_errno(diag, ORT_EIO, "move %s to " DP_INSPECT_LOST, d->d_name);
         }
         err = err == ORT_OK ? ort_dir_sync(lost, diag) : err;
         err = err == ORT_OK ? ort_dir_sync(fd, diag) : err;
         ort_fd_close(lost);
         dp_inspect__say(w->inspect, "lost",
-                        "name and schema are not known; its files are in " LOST "/%s", d->d_name);
+                        "name and schema are not known; its files are in " DP_INSPECT_LOST "/%s",
+                        d->d_name);
     }
     closedir(list);
     return err;
@@ -239,6 +245,26 @@ has_collections(int dir)
     return any;
 }
 
+/* The catalog before the present one is there for a repair alone: that it is of no use is worth a
+ * word, and no more, since the next change of the catalog replaces it. */
+static void
+check_spare(const walk *w)
+{
+    dp_inspect *i = w->inspect;
+    ort_diag why = {""};
+    const ort_err err = dp_catalog_read(w->dir, DP_CATALOG_SPARE, w->id, NULL, NULL, &why);
+    if (err == ORT_ENOTFOUND) {
+        return;
+    }
+    dp_inspect__count(i, w->dir, DP_CATALOG_SPARE);
+    if (err != ORT_OK) {
+        const size_t before = dp_inspect__enter(i, DP_CATALOG_SPARE);
+        i->report->notes++;
+        dp_inspect__say(i, "note", "no repair could use it: %s", why.text);
+        dp_inspect__leave(i, before);
+    }
+}
+
 ort_err
 dp_inspect__tenant(dp_inspect *i, int dir, ort_tenant_id id, ort_diag *diag)
 {
@@ -247,7 +273,8 @@ dp_inspect__tenant(dp_inspect *i, int dir, ort_tenant_id id, ort_diag *diag)
     bool restored = false;
     snprintf(w.where, sizeof w.where, "%.*s", (int)sizeof w.where - 1, i->where);
     ort_err err = dp_catalog_read(dir, DP_CATALOG_NAME, id, NULL, NULL, &why);
-    i->report->files++;
+    dp_inspect__count(i, dir, DP_CATALOG_NAME);
+    check_spare(&w);
     if (err == ORT_ENOTFOUND && !has_collections(dir)) {
         return ORT_OK; /* a crash came before its first collection */
     }
@@ -273,6 +300,18 @@ dp_inspect__tenant(dp_inspect *i, int dir, ort_tenant_id id, ort_diag *diag)
     }
     if (err == ORT_OK) {
         err = visit_orphans(&w, restored, diag);
+    }
+    snprintf(i->where, sizeof i->where, "%s", w.where);
+    if (err == ORT_OK) {
+        err =
+            dp_inspect__strays(i, dir, "indexes", is_named_index, &w,
+                               "no catalog names its collection: a node will sweep it away", diag);
+    }
+    if (err == ORT_OK) {
+        err = dp_inspect__snapshots(i, dir, id, diag);
+    }
+    if (err == ORT_OK) {
+        err = dp_inspect__strays_of_tenant(i, dir, w.home_named, diag);
     }
     free(w.named);
     return err;

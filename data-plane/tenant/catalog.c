@@ -254,6 +254,9 @@ decode_entry(dp_tenant *t, ort_json v, ort_diag *diag)
     t->home_taken = t->home_taken || e->home;
     if (err == ORT_OK) {
         err = dp_schema_decode(&e->schema, ort_json_get(v, "schema"), diag);
+        if (err != ORT_OK) {
+            ort_diag_prefix(diag, DP_CATALOG_NAME ": collection `%.100s`", e->name);
+        }
     }
     if (err == ORT_OK && t->entry_count == t->entry_cap) {
         const size_t cap = t->entry_cap == 0 ? 8 : t->entry_cap * 2;
@@ -520,8 +523,27 @@ dp_catalog_read(int tenant_dir, const char *file, ort_tenant_id id, dp_catalog_f
 }
 
 ort_err
-dp_catalog_forget_sizes(int tenant_dir, ort_tenant_id id, const ort_collection_id *collection,
-                        ort_diag *diag)
+dp_catalog_read_snapshots(int tenant_dir, ort_tenant_id id, dp_catalog_snapshot_fn fn, void *ctx,
+                          ort_diag *diag)
+{
+    dp_tenant *t;
+    ort_err err = dp_tenant__new(&t, NULL, id, diag);
+    if (err != ORT_OK) {
+        return err;
+    }
+    err = read_catalog(t, tenant_dir, DP_CATALOG_NAME, diag);
+    for (size_t i = 0; err == ORT_OK && i < t->snaps.count; i++) {
+        const dp_snap *snap = &t->snaps.items[i];
+        err = fn(ctx, snap->id, snap->collection, &snap->info, diag);
+    }
+    dp_tenant_unref(t);
+    return err;
+}
+
+/* Reads the catalog, has it changed in memory, and puts what it is then in its place. */
+static ort_err
+rewrite(int tenant_dir, ort_tenant_id id, void (*change)(dp_tenant *t, const void *arg),
+        const void *arg, ort_diag *diag)
 {
     dp_tenant *t;
     ort_buf text = {0};
@@ -530,12 +552,8 @@ dp_catalog_forget_sizes(int tenant_dir, ort_tenant_id id, const ort_collection_i
         return err;
     }
     err = read_catalog(t, tenant_dir, DP_CATALOG_NAME, diag);
-    for (size_t i = 0; err == ORT_OK && i < t->entry_count; i++) {
-        if (collection == NULL || t->entries[i]->id.v == collection->v) {
-            t->entries[i]->clean = false;
-        }
-    }
     if (err == ORT_OK) {
+        change(t, arg);
         const dp_catalog now = {.entries = t->entries,
                                 .entry_count = t->entry_count,
                                 .aliases = &t->aliases,
@@ -549,4 +567,41 @@ dp_catalog_forget_sizes(int tenant_dir, ort_tenant_id id, const ort_collection_i
     ort_buf_fini(&text);
     dp_tenant_unref(t);
     return err;
+}
+
+static void
+forget_sizes(dp_tenant *t, const void *arg)
+{
+    const ort_collection_id *collection = arg;
+    for (size_t i = 0; i < t->entry_count; i++) {
+        if (collection == NULL || t->entries[i]->id.v == collection->v) {
+            t->entries[i]->clean = false;
+        }
+    }
+}
+
+ort_err
+dp_catalog_forget_sizes(int tenant_dir, ort_tenant_id id, const ort_collection_id *collection,
+                        ort_diag *diag)
+{
+    return rewrite(tenant_dir, id, forget_sizes, collection, diag);
+}
+
+static void
+forget_snapshot(dp_tenant *t, const void *arg)
+{
+    const ort_collection_id *file = arg;
+    size_t kept = 0;
+    for (size_t i = 0; i < t->snaps.count; i++) {
+        if (t->snaps.items[i].id.v != file->v) {
+            t->snaps.items[kept++] = t->snaps.items[i];
+        }
+    }
+    t->snaps.count = kept;
+}
+
+ort_err
+dp_catalog_forget_snapshot(int tenant_dir, ort_tenant_id id, ort_collection_id file, ort_diag *diag)
+{
+    return rewrite(tenant_dir, id, forget_snapshot, &file, diag);
 }

@@ -114,4 +114,19 @@ void dp_tenants_set_disk_low(dp_tenants *all, bool low);
 /* Runs fn(arg) on a thread of its own; dp_tenants_close() waits for it. For `wait=false`. */
 ORT_NODISCARD ort_err dp_tenants_background(dp_tenants *all, void (*fn)(void *), void *arg,
                                             ort_diag *diag);
+
+/* --- of a tenant that no process has open: for verify and repair ------------------------------ */
+
+/* Calls fn with each snapshot that the catalog names; `file` is its name in snapshots/. All is
+ * borrowed for the call; stops at its first error. Errors as of dp_catalog_read(). */
+typedef ort_err (*dp_catalog_snapshot_fn)(void *ctx, ort_collection_id file,
+                                          ort_collection_id collection,
+                                          const dp_snapshot_info *info, ort_diag *diag);
+ORT_NODISCARD ort_err dp_catalog_read_snapshots(int tenant_dir, ort_tenant_id id,
+                                                dp_catalog_snapshot_fn fn, void *ctx,
+                                                ort_diag *diag);
+
+/* Takes a snapshot out of the catalog; the file stays. Errors as above, and ORT_ENOSPC. */
+ORT_NODISCARD ort_err dp_catalog_forget_snapshot(int tenant_dir, ort_tenant_id id,
+                                                 ort_collection_id file, ort_diag *diag);
 #endif /* DP_SNAPSHOTS_H */
