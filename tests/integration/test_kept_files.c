@@ -410,6 +410,7 @@ static void
 tenants_of_every_format_open(void **state)
 {
     (void)state;
+    opens_and_goes_on("tenant-4", NULL, true);
     opens_and_goes_on("tenant-3", NULL, true);
     opens_and_goes_on("tenant-3", "catalog-2.json", true);
     opens_and_goes_on("tenant-3", "catalog-1.json", false);
@@ -449,7 +450,7 @@ static ort_buf
 catalog_with(const char *from, const char *to)
 {
     ort_buf text = {0}, out = {0};
-    assert_int_equal(ort_file_read(AT_FDCWD, FORMATS "tenant-3/catalog.json", 1 << 20, &text, NULL),
+    assert_int_equal(ort_file_read(AT_FDCWD, FORMATS "tenant-4/catalog.json", 1 << 20, &text, NULL),
                      ORT_OK);
     const char *at = memmem(text.data, text.len, from, strlen(from));
     const char *tail = memmem(text.data, text.len, ",\"crc32c\"", 9);
@@ -469,13 +470,13 @@ newer_catalogs_are_refused_as_such(void **state)
     static const struct {
         const char *from, *to, *says;
     } rows[] = {
-        {"\"format\":3", "\"format\":4", "format 4, this program reads 3"},
+        {"\"format\":4", "\"format\":5", "format 5, this program reads 4"},
         {"\"schema\":{\"version\":1", "\"schema\":{\"version\":2",
          "version 2, this program knows 1"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        scratch place = node_of("tenant-3", NULL);
+        scratch place = node_of("tenant-4", NULL);
         const int dir = openat(place.fd, "tenants/" TENANT_TEXT, O_RDONLY | O_DIRECTORY);
         ort_buf newer = catalog_with(rows[i].from, rows[i].to), after = {0};
         ort_diag diag = {""};

@@ -206,7 +206,27 @@ kept(int version, size_t kind)
 static bool
 is_of_another_icu(size_t kind, ort_err err, const ort_diag *diag)
 {
-    return kind == KINDS - 1 && err == ORT_EVERSION && strstr(diag->text, "another ICU") != NULL;
+    return kind == KINDS - 1 && err == ORT_EVERSION && strstr(diag->text, "other rules") != NULL;
+}
+
+/* Words of UUIDs were as they had been written: such a file is no use, and is made anew. */
+static void
+a_file_of_other_rules_is_made_anew(void **state)
+{
+    (void)state;
+    dp_fields *fields = declare(6);
+    dp_payload_index *index = NULL;
+    ort_buf bytes = {0};
+    ort_diag diag = {""};
+    assert_int_equal(
+        ort_file_read(AT_FDCWD, FORMATS "payload-1/uuid-rules-0.pidx", 1 << 20, &bytes, NULL),
+        ORT_OK);
+    assert_int_equal(
+        dp_payload_index_decode(&index, fields, 0, bytes.data, bytes.len, &stamp, &diag),
+        ORT_EVERSION);
+    assert_non_null(strstr(diag.text, "other rules"));
+    dp_fields_unref(fields);
+    ort_buf_fini(&bytes);
 }
 
 static void
@@ -287,6 +307,7 @@ main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_of_every_version_open),
+        cmocka_unit_test(a_file_of_other_rules_is_made_anew),
         cmocka_unit_test(a_newer_version_is_told_from_damage),
         cmocka_unit_test(flipped_bits_and_cuts_are_found),
     };
