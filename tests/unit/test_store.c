@@ -1061,7 +1061,7 @@ static void
 every_older_schema_is_brought_up_to_date(void **state)
 {
     fixture *f = *state;
-    for (unsigned n = 1; n <= 5; n++) {
+    for (unsigned n = 1; n <= 6; n++) {
         char path[128], number[8];
         cp_store *store;
         cp_tx *tx;
