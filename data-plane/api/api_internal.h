@@ -103,12 +103,18 @@ ORT_NODISCARD ort_err dp_call_write_params(dp_call *call, bool *wait_out);
 /* The call's time counts for this stage from now on; returns the one before. */
 dp_stage dp_call_stage(dp_call *call, dp_stage stage);
 
+/* Whether there is time left: a request of many steps can end between them. ORT_ETIMEOUT. */
+ORT_NODISCARD ort_err dp_call_check_time(dp_call *call);
+
 /* dp_collection_query() on the call's collection, each kind of time told apart. */
 ORT_NODISCARD ort_err dp_call_query(dp_call *call, const dp_query *queries, size_t count,
                                     bool want_payload, dp_point_fn fn, void *ctx);
 
 /* Gives the CPU slot back early, before waiting for a disk. */
 void dp_call_slot_leave(dp_call *call);
+
+/* The filter of a read: it is asked of points no longer than the request may take. */
+ORT_NODISCARD ort_err dp_call_filter(dp_call *call, dp_filter **out, ort_json v, const char *where);
 
 /* Optional members of a body: absent and null leave *out as it is. ORT_EFORMAT. */
 ORT_NODISCARD ort_err dp_call_get_bool(dp_call *call, ort_json object, const char *key, bool *out);

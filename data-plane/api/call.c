@@ -87,13 +87,21 @@ call_timed(void *ctx, size_t query, const dp_schema *schema, const dp_point_view
 }
 
 ort_err
+dp_call_check_time(dp_call *call)
+{
+    return ort_mono_ns() < ort_http_req_deadline_ns(call->req)
+               ? ORT_OK
+               : ort_fail(&call->diag, ORT_ETIMEOUT, "the steps of this request took too long");
+}
+
+ort_err
 dp_call_query(dp_call *call, const dp_query *queries, size_t count, bool want_payload,
               dp_point_fn fn, void *ctx)
 {
     timed_fn timed = {.call = call, .fn = fn, .ctx = ctx};
-    /* A request may be made of many searches: between them is where it can end. */
-    if (ort_mono_ns() >= ort_http_req_deadline_ns(call->req)) {
-        return ort_fail(&call->diag, ORT_ETIMEOUT, "the searches of this request took too long");
+    const ort_err late = dp_call_check_time(call);
+    if (late != ORT_OK) {
+        return late;
     }
     const dp_stage before = dp_call_stage(call, DP_STAGE_SEARCH);
     const ort_err err = dp_collection_query(call->collection, queries, count, want_payload,
@@ -140,6 +148,14 @@ dp_call_use_collection(dp_call *call)
         dp_tenant_use(call->pass.tenant, name, strlen(name), &call->collection, &call->diag);
 
     return err == ORT_OK ? dp_api__check_strict(call) : err;
+}
+
+ort_err
+dp_call_filter(dp_call *call, dp_filter **out, ort_json v, const char *where)
+{
+    const ort_err err = dp_filter_parse(out, v, where, &call->diag);
+    dp_filter_set_until_ns(*out, ort_http_req_deadline_ns(call->req));
+    return err;
 }
 
 ort_err

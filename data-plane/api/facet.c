@@ -196,6 +196,10 @@ count_payloads(counting *c, const dp_filter *filter)
     ort_err err = ORT_OK;
 
     while (err == ORT_OK && more) {
+        err = dp_call_check_time(c->call);
+        if (err != ORT_OK) {
+            break;
+        }
         err = dp_collection_scroll(c->call->collection, filter, begun ? &from : NULL, 10000, true,
                                    count_point, c, &more, &next, &c->call->diag);
         begun = true;
@@ -398,7 +402,7 @@ dp_api__facet(dp_call *call)
         err = dp_path_parse(&c.path, key, len, &call->diag);
     }
     if (err == ORT_OK) {
-        err = dp_filter_parse(&filter, ort_json_get(body, "filter"), "filter", &call->diag);
+        err = dp_call_filter(call, &filter, ort_json_get(body, "filter"), "filter");
     }
     if (err == ORT_OK) {
         err = dp_call_use_collection(call);

@@ -7,6 +7,7 @@
 /* Points of one sample, and what their vectors may take: all are compared with all. */
 #define SAMPLE_MAX 2048u
 #define SAMPLE_BYTES_MAX (64u << 20)
+#define PAIRS_MAX 262144u /* of one answer */
 
 typedef struct {
     ort_point_id id;
@@ -75,6 +76,7 @@ make_filter(matrix *m, ort_json filter, const char *name, dp_filter **out)
     ort_err err = ort_buf_check(&text);
     if (err == ORT_OK) {
         err = dp_filter_parse_text(out, text.data, text.len, &m->call->diag);
+        dp_filter_set_until_ns(*out, ort_http_req_deadline_ns(m->call->req));
     }
     ort_buf_fini(&text);
     return err;
@@ -154,6 +156,7 @@ answer_pairs(const matrix *m, dp_hit *room)
     for (size_t i = 0; err == ORT_OK && i < m->count; i++) {
         write_pairs(m, i, room, nearest_of(m, i, room));
         err = dp_api__check_answer_size(m->call);
+        err = err == ORT_OK ? dp_call_check_time(m->call) : err;
     }
     ort_jw_array_end(w);
     ort_jw_object_end(w);
@@ -172,19 +175,25 @@ answer_offsets(const matrix *m, dp_hit *room)
     ort_jw_array(w);
     ort_jw_array(&cols);
     ort_jw_array(&marks);
-    for (size_t i = 0; i < m->count; i++) {
+    ort_err err = ORT_OK;
+    for (size_t i = 0; err == ORT_OK && i < m->count; i++) {
         const size_t n = nearest_of(m, i, room);
         for (size_t k = 0; k < n; k++) {
             ort_jw_u64(w, i);
             ort_jw_u64(&cols, room[k].slot);
             ort_jw_f32(&marks, dp_vector_score(&m->schema, room[k].distance));
         }
+        err = dp_call_check_time(m->call);
     }
     ort_jw_array_end(w);
     ort_jw_array_end(&cols);
     ort_jw_array_end(&marks);
-    const ort_err err =
-        ort_buf_check(&columns) == ORT_OK && ort_buf_check(&scores) == ORT_OK ? ORT_OK : ORT_ENOMEM;
+    if (err == ORT_OK) {
+        err = ort_buf_check(&columns);
+    }
+    if (err == ORT_OK) {
+        err = ort_buf_check(&scores);
+    }
     if (err == ORT_OK) {
         ort_jw_key(w, "offsets_col");
         ort_jw_raw(w, columns.data, columns.len);
@@ -223,9 +232,12 @@ parse(matrix *m, ort_json body)
         err = ort_fail(&call->diag, ORT_EVALIDATE, "limit: value 0 invalid, must be 1 or larger");
     }
     if (err == ORT_OK) { /* as it was sent, before it is put beside another condition */
-        err = dp_filter_parse(&m->ask.filter, ort_json_get(body, "filter"), "filter", &call->diag);
+        err = dp_call_filter(call, &m->ask.filter, ort_json_get(body, "filter"), "filter");
     }
     m->sample = m->sample < SAMPLE_MAX ? m->sample : SAMPLE_MAX;
+    if (err == ORT_OK && m->limit > PAIRS_MAX / m->sample) {
+        m->limit = PAIRS_MAX / m->sample;
+    }
     return err == ORT_OK ? dp_api__ask_using(call, &m->ask, "using", ort_json_get(body, "using"))
                          : err;
 }

@@ -67,6 +67,7 @@ make_filter(dp_call *call, const dp_plan *plan, const dp_plan__scope *s, const d
     ort_err err = ort_buf_check(&text);
     if (err == ORT_OK) {
         err = dp_filter_parse_text(out, text.data, text.len, &call->diag);
+        dp_filter_set_until_ns(*out, ort_http_req_deadline_ns(call->req));
     }
     ort_buf_fini(&text);
     return err;

@@ -93,8 +93,8 @@ likeness(const pool *p, size_t a, size_t b)
 /* Picks, one after the other, the candidate that is near the query and unlike those picked before.
  * Carbonell & Goldstein 1998; the score that is shown stays the likeness to the query. */
 static ort_err
-spread(const pool *p, const dp_found_list *candidates, double diversity, uint64_t want,
-       dp_found_list *out)
+spread(dp_call *call, const pool *p, const dp_found_list *candidates, double diversity,
+       uint64_t want, dp_found_list *out)
 {
     const size_t n = p->count;
     double *near = calloc(n + 1, sizeof *near);   /* to the query */
@@ -127,6 +127,7 @@ spread(const pool *p, const dp_found_list *candidates, double diversity, uint64_
         }
         picked[best] = true;
         err = dp_found_list_add(out, p->found[best]);
+        err = err == ORT_OK ? dp_call_check_time(call) : err;
         for (size_t i = 0; i < n; i++) {
             const double d = picked[i] ? 0 : likeness(p, i, best);
             alike[i] = !picked[i] && d > alike[i] ? d : alike[i];
@@ -152,7 +153,7 @@ dp_plan__run_mmr(dp_call *call, const dp_plan *plan, const dp_plan__scope *s,
         err = read_pool(call, at, &candidates, &p);
     }
     if (err == ORT_OK && p.count > 0) {
-        err = spread(&p, &candidates, (double)at->diversity, want, out);
+        err = spread(call, &p, &candidates, (double)at->diversity, want, out);
     }
     pool_fini(&p);
     dp_found_list_fini(&candidates);

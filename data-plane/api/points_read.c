@@ -206,7 +206,7 @@ dp_api__points_scroll(dp_call *call)
         err = parse_page(call, body, &limit, &has_from, &from);
     }
     if (err == ORT_OK) {
-        err = dp_filter_parse(&filter, ort_json_get(body, "filter"), "filter", &call->diag);
+        err = dp_call_filter(call, &filter, ort_json_get(body, "filter"), "filter");
     }
     if (err == ORT_OK) {
         err = dp_call_use_collection(call);
@@ -253,7 +253,7 @@ dp_api__points_count(dp_call *call)
         err = dp_call_get_bool(call, body, "exact", &exact);
     }
     if (err == ORT_OK) {
-        err = dp_filter_parse(&filter, ort_json_get(body, "filter"), "filter", &call->diag);
+        err = dp_call_filter(call, &filter, ort_json_get(body, "filter"), "filter");
     }
     if (err == ORT_OK) {
         err = dp_call_use_collection(call);

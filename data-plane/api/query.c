@@ -151,7 +151,7 @@ parse_idf(dp_call *call, dp_api__ask *ask, ort_json v)
     if (ort_json_type_of(corpus) != ORT_JSON_OBJECT) {
         return dp_call_bad_type(call, "params.idf", v, "`global` or {corpus: filter}");
     }
-    const ort_err err = dp_filter_parse(&ask->idf_corpus, corpus, "params.idf.corpus", &call->diag);
+    const ort_err err = dp_call_filter(call, &ask->idf_corpus, corpus, "params.idf.corpus");
     ask->query.idf_corpus = ask->idf_corpus;
     return err;
 }
@@ -233,7 +233,7 @@ dp_api__ask_common(dp_call *call, dp_api__ask *ask, ort_json body)
         err = ort_fail(&call->diag, ORT_EVALIDATE, "limit: value 0 invalid, must be 1 or larger");
     }
     if (err == ORT_OK) {
-        err = dp_filter_parse(&ask->filter, ort_json_get(body, "filter"), "filter", &call->diag);
+        err = dp_call_filter(call, &ask->filter, ort_json_get(body, "filter"), "filter");
         ask->query.filter = ask->filter;
     }
     return err == ORT_OK ? parse_show(call, ask, body) : err;

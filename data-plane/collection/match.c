@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "collection/payload_index_internal.h"
 
 static bool
@@ -33,6 +34,20 @@ dp_matcher__fini(dp_matcher *m)
     m->bound = false;
 }
 
+/* A filter may be as costly as it likes and the points many: a request ends at its deadline. */
+#define ASKED_BETWEEN 16u
+
+static bool
+is_late(dp_matcher *m)
+{
+    const uint64_t until = dp_filter_until_ns(m->filter);
+    if (until == 0 || m->asked++ % ASKED_BETWEEN != 0 || ort_mono_ns() < until) {
+        return false;
+    }
+    m->err = ort_fail(m->diag, ORT_ETIMEOUT, "the filter took too long: declare indexes for it");
+    return true;
+}
+
 bool
 dp_matcher__matches(dp_matcher *m, uint32_t slot)
 {
@@ -45,7 +60,7 @@ dp_matcher__matches(dp_matcher *m, uint32_t slot)
     if (dp_filter_is_empty(m->filter)) {
         return true;
     }
-    if (!m->bound && dp_matcher__bind(m) != ORT_OK) {
+    if (is_late(m) || (!m->bound && dp_matcher__bind(m) != ORT_OK)) {
         return false;
     }
     if (dp_filter_wants_payload(m->filter)) {
@@ -147,7 +162,8 @@ each_match(dp_matcher *m, ort_err (*keep)(void *ctx, uint32_t slot), void *ctx)
         err = each_told(m, &told, keep, ctx);
         dp_verdict_fini(&told);
     } else if (err == ORT_OK) {
-        for (uint32_t slot = dp_points_next_live(points, 0); err == ORT_OK && slot != DP_SLOT_NONE;
+        for (uint32_t slot = dp_points_next_live(points, 0);
+             err == ORT_OK && m->err == ORT_OK && slot != DP_SLOT_NONE;
              slot = dp_points_next_live(points, slot + 1)) {
             if (dp_matcher__matches(m, slot)) {
                 err = keep(ctx, slot);

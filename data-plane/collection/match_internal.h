@@ -16,6 +16,7 @@ typedef struct {
     bool bound;              /* `texts` is settled */
     dp_filter_texts *texts;  /* its own: dp_matcher__fini() */
     uint32_t slot;           /* under evaluation */
+    uint32_t asked;          /* how many; now and then the filter's time is looked at */
     ort_err err;
     ort_diag *diag;
 } dp_matcher;

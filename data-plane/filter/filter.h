@@ -33,6 +33,11 @@ ORT_NODISCARD ort_err dp_filter_parse_text(dp_filter **out, const char *text, si
 
 void dp_filter_free(dp_filter *filter);
 
+/* Until when it is worth asking it of points (0, at first: for ever): whoever asks many looks at
+ * this now and then, and gives up with ORT_ETIMEOUT. Set before it is used; NULL is fine. */
+void dp_filter_set_until_ns(dp_filter *filter, uint64_t mono_ns);
+uint64_t dp_filter_until_ns(const dp_filter *filter);
+
 /* The filter as compact JSON. Lives as long as the filter. */
 const char *dp_filter_peek_text(const dp_filter *filter, size_t *len_out);
 

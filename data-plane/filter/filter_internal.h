@@ -141,6 +141,8 @@ struct dp_filter {
     ort_json_doc *doc;
     dp_clauses root;
     uint32_t condition_count;
+    uint32_t corner_count; /* of polygons */
+    uint64_t until_ns;
     bool wants_payload; /* one of them looks at payloads */
     const char **vector_names;
     uint32_t vector_name_count, vector_name_cap;

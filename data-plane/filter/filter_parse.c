@@ -189,6 +189,13 @@ parse_match_list(parser *p, dp_match *m, ort_json v, bool except)
             }
         }
         qsort(m->integers, m->count, sizeof *m->integers, order_integers);
+        size_t n = 0; /* each value is looked up once */
+        for (size_t i = 0; i < m->count; i++) {
+            if (n == 0 || m->integers[i] != m->integers[n - 1]) {
+                m->integers[n++] = m->integers[i];
+            }
+        }
+        m->count = n;
         return ORT_OK;
     }
     m->kind = except ? DP_MATCH_EXCEPT_STRING : DP_MATCH_ANY_STRING;
@@ -360,6 +367,12 @@ parse_ring(parser *p, dp_geo_ring *ring, ort_json v)
         return ort_fail(p->diag, ORT_EINVAL, "polygon invalid, the size must be at least 4, got %u",
                         count);
     }
+    /* Each point that is asked goes around all corners. */
+    if (count > ORT_FILTER_CORNERS_MAX - p->filter->corner_count) {
+        return ort_fail(p->diag, ORT_EVALIDATE, "%s: polygons of more than %u corners", p->where,
+                        ORT_FILTER_CORNERS_MAX);
+    }
+    p->filter->corner_count += count;
     ring->points = take(p, count, sizeof *ring->points);
     if (ring->points == NULL) {
         return no_memory(p);
@@ -844,6 +857,20 @@ dp_filter_free(dp_filter *filter)
     ort_json_free(filter->doc);
     free(filter->text);
     free(filter);
+}
+
+void
+dp_filter_set_until_ns(dp_filter *filter, uint64_t mono_ns)
+{
+    if (filter != NULL) {
+        filter->until_ns = mono_ns;
+    }
+}
+
+uint64_t
+dp_filter_until_ns(const dp_filter *filter)
+{
+    return filter != NULL ? filter->until_ns : 0;
 }
 
 const char *

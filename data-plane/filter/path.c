@@ -210,10 +210,16 @@ dp_path_each(const dp_path *path, ort_json root, bool (*visit)(void *ctx, ort_js
     return walk_from(&w, 0, root);
 }
 
+#define ACTIVE_MAX 256u /* paths of a selector */
+
 static ort_err
 read_paths(dp_path ***out, size_t *count_out, ort_json list, ort_diag *diag)
 {
     const uint32_t count = ort_json_count(list);
+    if (count > ACTIVE_MAX) {
+        return ort_fail(diag, ORT_EINVAL, "a payload selector of %u paths is over %u", count,
+                        ACTIVE_MAX);
+    }
     dp_path **paths = calloc(count > 0 ? count : 1, sizeof(dp_path *));
     size_t n = 0;
     ort_err err = ORT_OK;
@@ -299,8 +305,6 @@ dp_payload_selector_wants(const dp_payload_selector *selector)
 
 /* --- writing a part of a payload: the paths that still lead below the value at hand travel down
  * with it, each with the step it stands before. */
-
-#define ACTIVE_MAX 256u
 
 typedef struct {
     const dp_path *path;
@@ -421,10 +425,6 @@ dp_payload_write(const dp_payload_selector *selector, const char *payload, size_
     if (selector->all || paths == NULL) {
         ort_jw_raw(w, payload, len);
         return ort_buf_check(w->buf);
-    }
-    if (count > ACTIVE_MAX) {
-        return ort_fail(diag, ORT_EINVAL, "a payload selector of %zu paths is over %u", count,
-                        ACTIVE_MAX);
     }
     ort_err err = ort_json_parse(&doc, payload, len, (ort_json_limits){0}, diag);
     if (err != ORT_OK) {
