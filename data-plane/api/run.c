@@ -64,6 +64,19 @@ rate_fields(dp_call *call)
     }
 }
 
+/* What the body will take in memory; -1: not known. What comes packed may be many times as long. */
+static int64_t
+body_bytes(const ort_http_req *req, const dp_route *route)
+{
+    const int64_t n = ort_http_req_content_length(req);
+    if ((route->flags & DP_ROUTE_STREAM) != 0) {
+        return 64 << 10; /* it passes through a buffer, whatever its length */
+    }
+    return ort_http_req_header(req, "content-encoding") == NULL ? n
+           : n < 0 || n > ORT_BODY_BYTES_MAX / 1032             ? (int64_t)ORT_BODY_BYTES_MAX
+                                                                : n * 1032;
+}
+
 bool
 dp_api__admit(ort_http_req *req, void *user)
 {
@@ -90,9 +103,7 @@ dp_api__admit(ort_http_req *req, void *user)
         .collection = ort_http_req_param(req, "collection"),
         .grows = (route->flags & DP_ROUTE_GROWS) != 0,
         .stores = (route->flags & DP_ROUTE_STORES) != 0,
-        /* What is streamed passes through a buffer of 64 KiB, whatever its length. */
-        .body_bytes =
-            (route->flags & DP_ROUTE_STREAM) != 0 ? 64 << 10 : ort_http_req_content_length(req),
+        .body_bytes = body_bytes(req, route),
         .body_bytes_likely = 1u << 20,
         .forwarded = ort_http_req_header(req, DP_API_FORWARDED) != NULL,
         .mono_ns = ort_mono_ns(),

@@ -200,6 +200,9 @@ void ort_http__wire_library_down(void);
 bool ort_http__gzip(ort_http_req *req, const char *content_type, const void *bytes, size_t len,
                     ort_buf *out);
 
+/* Unpacks the body when it came packed. ORT_EBADREQ: no gzip, or another coding; ORT_ETOOBIG. */
+ORT_NODISCARD ort_err ort_http__gunzip(ort_http_req *req, ort_diag *diag);
+
 /* CORS (cors.c). true: it was a preflight, and it is answered. */
 bool ort_http__cors(ort_http_req *req);
 

@@ -155,6 +155,7 @@ serve(ort_http_req *req, uint32_t in_flight)
         req->route->body_bytes_max != 0 ? req->route->body_bytes_max : options->body_bytes_max;
     if ((req->route->flags & ORT_HTTP_ROUTE_STREAM) == 0) {
         ort_err err = ort_http__body_slurp(req, &diag);
+        err = err == ORT_OK ? ort_http__gunzip(req, &diag) : err;
         if (err != ORT_OK) {
             const char *reason = err == ORT_ETIMEOUT  ? "slow-body"
                                  : err == ORT_ETOOBIG ? "large-body"
