@@ -298,15 +298,18 @@ plan_value(dp_shard *s, uint32_t column, const dp_filter_value *asked, dp_links_
     const dp_hnsw *graph = s->derived[column].graph;
     const dp_declared_field *f = dp_fields_find(s->payload->fields, asked->path);
     const uint32_t slots = dp_points_slot_end(s->points);
+    dp_payload_value value = asked->value;
+    char room[ORT_POINT_ID_TEXT_BYTES];
     *out = (dp_links_plan){.alone = asked->alone};
     if (f == NULL) {
         return false;
     }
-    out->among = (dp_hnsw_among){.field = field_number(f), .value = value_number(&asked->value)};
+    dp_payload_value_spell(&value, f, room);
+    out->among = (dp_hnsw_among){.field = field_number(f), .value = value_number(&value)};
     out->end = dp_hnsw_field_end(graph, out->among.field);
     const dp_payload_index *index = out->end > 0 ? dp_payload__find(s, f->name, f->name_len) : NULL;
     if (index == NULL || slots - out->end > BEHIND_MAX ||
-        dp_payload_index_slots(index, &asked->value, &out->slots, &out->own) != ORT_OK ||
+        dp_payload_index_slots(index, &value, &out->slots, &out->own) != ORT_OK ||
         out->slots == NULL) {
         return false;
     }

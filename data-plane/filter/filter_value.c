@@ -82,10 +82,25 @@ dp_filter_peek_value(const dp_filter *filter, size_t i, dp_filter_value *out)
 /* --- of a payload -------------------------------------------------------------------------------
  */
 
+void
+dp_payload_value_spell(dp_payload_value *value, const dp_declared_field *field,
+                       char room[ORT_POINT_ID_TEXT_BYTES])
+{
+    if (field->kind == DP_FIELD_UUID && value->text != NULL) {
+        const dp_text text =
+            dp_text__of_uuid((dp_text){.text = value->text, .len = value->len}, room);
+        value->text = text.text;
+        value->len = text.len;
+    }
+}
+
 typedef struct {
+    const dp_declared_field *field;
     dp_field_kind kind;
     ort_err (*fn)(void *ctx, const dp_payload_value *value);
     void *ctx;
+    char rooms[2][ORT_POINT_ID_TEXT_BYTES]; /* of the last value and of this one */
+    unsigned turn;
     dp_payload_value last;
     bool any;
     ort_err err;
@@ -129,7 +144,12 @@ static void
 take_leaf(gathering *g, ort_json leaf)
 {
     dp_payload_value v;
-    if (g->err == ORT_OK && read_leaf(g, leaf, &v) && !(g->any && is_same(&g->last, &v))) {
+    if (g->err != ORT_OK || !read_leaf(g, leaf, &v)) {
+        return;
+    }
+    dp_payload_value_spell(&v, g->field, g->rooms[g->turn]);
+    if (!(g->any && is_same(&g->last, &v))) {
+        g->turn = 1 - g->turn;
         g->any = true;
         g->last = v;
         g->err = g->fn(g->ctx, &v);
@@ -154,7 +174,7 @@ ort_err
 dp_field_each_value(const dp_declared_field *field, ort_json payload,
                     ort_err (*fn)(void *ctx, const dp_payload_value *value), void *ctx)
 {
-    gathering g = {.kind = field->kind, .fn = fn, .ctx = ctx};
+    gathering g = {.field = field, .kind = field->kind, .fn = fn, .ctx = ctx};
     (void)dp_path_each(field->path, payload, take_value, &g);
     return g.err;
 }

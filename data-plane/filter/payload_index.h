@@ -3,6 +3,7 @@
 #ifndef DP_PAYLOAD_INDEX_H
 #define DP_PAYLOAD_INDEX_H
 #include "base/id.h"
+#include "base/point_id.h"
 #include "filter/field.h"
 #include "filter/slots.h"
 
@@ -106,8 +107,13 @@ ORT_NODISCARD ort_err dp_payload_index_facet(const dp_payload_index *index, cons
                                                            uint64_t count),
                                              void *ctx);
 
+/* Spells a string that a filter asks this field for as its index holds it: a UUID in lower case
+ * with hyphens (in room), whatever else as it is. */
+void dp_payload_value_spell(dp_payload_value *value, const dp_declared_field *field,
+                            char room[ORT_POINT_ID_TEXT_BYTES]);
+
 /* The slots that have this value, dead ones too. KEYWORD, UUID, INTEGER, BOOL; the value's kind is
- * the index's, KEYWORD for any string.
+ * the index's, KEYWORD for any string, which is spelt as the index holds it.
  *
  * set  borrowed from the index until it changes, or the caller's `own`; NULL for another kind
  * own  for the caller to free; NULL where set is borrowed

@@ -1081,6 +1081,56 @@ unindexed_conditions_are_named(void **state)
     dp_fields_unref(fields);
 }
 
+typedef struct {
+    char texts[8][40];
+    size_t count;
+} told_values;
+
+static ort_err
+tell_value(void *ctx, const dp_payload_value *value)
+{
+    told_values *t = ctx;
+    assert_true(t->count < 8 && value->len < 40);
+    snprintf(t->texts[t->count++], 40, "%.*s", (int)value->len, value->text);
+    return ORT_OK;
+}
+
+/* What keeps the points of one value together goes by values of payloads and of filters: both must
+ * spell a UUID alike, and as the index does. */
+static void
+values_of_uuids_are_spelt_one_way(void **state)
+{
+    static const char payload[] = "{\"u\":[\"550E8400-E29B-41D4-A716-446655440000\",\"{550e8400-"
+                                  "e29b-41d4-a716-446655440000}\","
+                                  "\"no uuid\",7,\"00000000000000000000000000000001\"]}";
+    ort_json_doc *doc, *declared;
+    dp_fields *fields;
+    told_values told = {0};
+    char room[ORT_POINT_ID_TEXT_BYTES];
+
+    (void)state;
+    assert_int_equal(ort_json_parse(&declared, "{\"u\":{\"data_type\":\"uuid\"}}", 26,
+                                    (ort_json_limits){0}, NULL),
+                     ORT_OK);
+    assert_int_equal(dp_fields_parse(&fields, ort_json_root(declared), NULL), ORT_OK);
+    assert_int_equal(ort_json_parse(&doc, payload, sizeof payload - 1, (ort_json_limits){0}, NULL),
+                     ORT_OK);
+    const dp_declared_field *field = dp_fields_peek(fields, 0);
+    assert_int_equal(dp_field_each_value(field, ort_json_root(doc), tell_value, &told), ORT_OK);
+    assert_int_equal(told.count, 3);
+    assert_string_equal(told.texts[0], "550e8400-e29b-41d4-a716-446655440000");
+    assert_string_equal(told.texts[1], "no uuid");
+    assert_string_equal(told.texts[2], "00000000-0000-0000-0000-000000000001");
+    dp_payload_value asked = {
+        .kind = DP_FIELD_KEYWORD, .text = "550E8400E29B41D4A716446655440000", .len = 32};
+    dp_payload_value_spell(&asked, field, room);
+    assert_int_equal(asked.len, 36);
+    assert_memory_equal(asked.text, told.texts[0], 36);
+    dp_fields_unref(fields);
+    ort_json_free(doc);
+    ort_json_free(declared);
+}
+
 int
 main(void)
 {
@@ -1094,6 +1144,7 @@ main(void)
         cmocka_unit_test(conditions_on_text_ask_for_words),
         cmocka_unit_test(a_record_keeps_its_text_indexes),
         cmocka_unit_test(unindexed_conditions_are_named),
+        cmocka_unit_test(values_of_uuids_are_spelt_one_way),
         cmocka_unit_test(plain_conditions_are_exact),
         cmocka_unit_test(evaluation_agrees_with_matching),
     };
