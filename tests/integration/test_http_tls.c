@@ -66,8 +66,13 @@ copy_file(const char *from, const char *to)
     assert_int_equal(system(command), 0);
 }
 
+/* How long what must happen is waited for, and a limit that no test meets. */
+#define PATIENCE_MS 60000
+#define NEVER_MS (10u * PATIENCE_MS)
+
 static ort_http_server *
-serve(const char *client_ca, uint16_t *tls_out, uint16_t *plain_out)
+serve(const char *client_ca, uint32_t head_ms, uint32_t body_chunk_ms, uint16_t *tls_out,
+      uint16_t *plain_out)
 {
     static const ort_http_listener listeners[] = {{.address = "127.0.0.1:0", .tls = true},
                                                   {.address = "127.0.0.1:0"}};
@@ -80,8 +85,11 @@ serve(const char *client_ca, uint16_t *tls_out, uint16_t *plain_out)
         .routes = routes,
         .route_count = 2,
         .threads = 8,
-        .head_ms = 1500,
-        .body_chunk_ms = 700,
+        .head_ms = head_ms,
+        .body_chunk_ms = body_chunk_ms,
+        .body_total_ms = NEVER_MS,
+        .keep_alive_ms = NEVER_MS,
+        .write_ms = NEVER_MS,
     };
     ort_http_server *s = NULL;
     ort_diag diag = {""};
@@ -104,7 +112,7 @@ start(void **state)
     (void)snprintf(client_key, sizeof client_key, "%s/client.key", dir);
     certificate_make("server", "first.example");
     certificate_make("client", "client.example");
-    server = serve(NULL, &tls_port, &plain_port);
+    server = serve(NULL, NEVER_MS, NEVER_MS, &tls_port, &plain_port);
     return 0;
 }
 
@@ -161,6 +169,11 @@ shake(wire *w, uint16_t port, int version, bool with_certificate)
     w->ssl = SSL_new(w->ctx);
     SSL_set_fd(w->ssl, w->fd);
     if (SSL_connect(w->ssl) != 1) {
+        /* Until the server has closed too: then it has counted. */
+        char rest[256];
+        (void)shutdown(w->fd, SHUT_WR);
+        while (recv(w->fd, rest, sizeof rest, 0) > 0) {
+        }
         hang_up(w);
         return false;
     }
@@ -250,7 +263,7 @@ one_server_has_tls_and_plain_listeners(void **state)
     fd = dial(tls_port);
     assert_int_equal(send(fd, GET, strlen(GET), 0), strlen(GET));
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    assert_true(poll(&p, 1, 4000) > 0);
+    assert_true(poll(&p, 1, PATIENCE_MS) > 0);
     n = recv(fd, text, sizeof text - 1, 0);
     text[n > 0 ? n : 0] = '\0';
     assert_null(strstr(text, "HTTP/1.1 200"));
@@ -341,9 +354,12 @@ certificates_are_exchanged_while_serving(void **state)
 static void
 a_slow_body_is_cut_over_tls(void **state)
 {
+    uint16_t port = 0;
+    uint16_t unused = 0;
     wire w;
     (void)state;
-    assert_true(shake(&w, tls_port, TLS1_3_VERSION, false));
+    ort_http_server *s = serve(NULL, NEVER_MS, 500, &port, &unused);
+    assert_true(shake(&w, port, TLS1_3_VERSION, false));
     const char *head = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
     assert_true(SSL_write(w.ssl, head, (int)strlen(head)) > 0);
     uint64_t begin = ort_mono_ms();
@@ -351,9 +367,9 @@ a_slow_body_is_cut_over_tls(void **state)
     char text[2048];
     /* The two session tickets of TLS 1.3 come first. */
     int n = 0;
-    while (ort_mono_ms() - begin < 5000) {
+    while (ort_mono_ms() - begin < PATIENCE_MS) {
         (void)SSL_write(w.ssl, "x", 1);
-        if (poll(&p, 1, 100) > 0) {
+        if (poll(&p, 1, 20) > 0) {
             n = SSL_read(w.ssl, text, sizeof text - 1);
             break;
         }
@@ -361,8 +377,8 @@ a_slow_body_is_cut_over_tls(void **state)
     assert_true(n > 0);
     text[n] = '\0';
     assert_non_null(strstr(text, "HTTP/1.1 408"));
-    assert_true(ort_mono_ms() - begin < 2500);
     hang_up(&w);
+    ort_http_server_free(s);
 }
 
 /* A handshake that fails is no connection: a count below zero would look like a crowd. */
@@ -375,8 +391,13 @@ failed_handshakes_are_not_counted(void **state)
     for (int i = 0; i < 5; i++) {
         assert_false(shake(&w, tls_port, TLS1_1_VERSION, false));
     }
-    usleep(200000);
-    ort_http_server_stats(server, &stats);
+    /* Those of the tests before may be counted a little longer than they are open. One below zero
+     * would be four thousand million. */
+    const uint64_t until = ort_mono_ms() + PATIENCE_MS;
+    do {
+        usleep(2000);
+        ort_http_server_stats(server, &stats);
+    } while (stats.connections != 0 && ort_mono_ms() < until);
     assert_int_equal(stats.connections, 0);
 }
 
@@ -385,22 +406,31 @@ static void
 silent_handshakes_are_cut(void **state)
 {
     int fds[12];
+    uint16_t port = 0;
+    uint16_t unused = 0;
     wire w;
     (void)state;
+    ort_http_server *s = serve(NULL, 1000, NEVER_MS, &port, &unused);
     for (int i = 0; i < 12; i++) { /* more than there are threads */
-        fds[i] = dial(tls_port);
+        fds[i] = dial(port);
         if (i % 2 == 0) {
             assert_int_equal(send(fds[i], "\x16\x03\x01", 3, MSG_NOSIGNAL), 3);
         }
     }
-    uint64_t begin = ort_mono_ms();
-    assert_true(shake(&w, tls_port, TLS1_3_VERSION, false));
-    assert_non_null(ask(&w, GET));
-    assert_true(ort_mono_ms() - begin < 10000);
-    hang_up(&w);
+    /* On a slow machine this client's own head may come too late: others after it are served. */
+    const uint64_t until = ort_mono_ms() + PATIENCE_MS;
+    bool served = false;
+    while (!served && ort_mono_ms() < until) {
+        if (shake(&w, port, TLS1_3_VERSION, false)) {
+            served = ask(&w, GET) != NULL;
+            hang_up(&w);
+        }
+    }
+    assert_true(served);
     for (int i = 0; i < 12; i++) {
         close(fds[i]);
     }
+    ort_http_server_free(s);
 }
 
 static void
@@ -411,7 +441,7 @@ clients_without_the_wanted_certificate_are_refused(void **state)
     wire w;
 
     (void)state;
-    ort_http_server *s = serve(client_cert, &port, &unused);
+    ort_http_server *s = serve(client_cert, NEVER_MS, NEVER_MS, &port, &unused);
     assert_true(shake(&w, port, TLS1_3_VERSION, true));
     assert_non_null(ask(&w, GET));
     hang_up(&w);

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -118,10 +119,26 @@ read_snapshot(int fd, int data_dir, dp_schema **schema_out, dp_snapshot_totals *
     return err;
 }
 
+/* How many segments were written for the restored collection, as the number of the last one tells:
+ * later ones may have taken the place of earlier ones. */
+static unsigned long segments_written;
+
+static int
+count_segment(const char *path, const struct stat *stat, int kind, struct FTW *at)
+{
+    (void)stat;
+    if (kind == FTW_F && strncmp(path + at->base, "seg.", 4) == 0) {
+        const unsigned long number = strtoul(path + at->base + 4, NULL, 16);
+        segments_written = number > segments_written ? number : segments_written;
+    }
+    return 0;
+}
+
 /* The restored collection, open. */
 static dp_collection *
 restore(scratch *place, int fd, dp_quota *quota)
 {
+    char path[sizeof place->path + 16];
     dp_schema *schema = NULL;
     dp_collection *c;
     ort_diag diag = {""};
@@ -130,6 +147,9 @@ restore(scratch *place, int fd, dp_quota *quota)
     if (read_snapshot(fd, dir, &schema, NULL, &diag) != ORT_OK) {
         fail_msg("%s", diag.text);
     }
+    segments_written = 0; /* before it is open: from then on it writes more when it likes */
+    (void)snprintf(path, sizeof path, "%s/restored", place->path);
+    assert_int_equal(nftw(path, count_segment, 8, FTW_PHYS), 0);
     const dp_collection_config config = {
         .tenant = tenant, .id = restored_id, .name = "new", .schema = schema, .quota = quota};
     const dp_collection_env env = {0};
@@ -239,7 +259,7 @@ a_large_collection_comes_in_by_several_checkpoints(void **state)
     dp_collection_info info;
     dp_collection_get_info(c, &info);
     assert_int_equal(info.points, 5994);
-    assert_true(info.segments >= 2);
+    assert_true(segments_written >= 2);
     dp_snapshot_totals again;
     const dp_snapshot_bounds bounds = {0};
     assert_int_equal(write_snapshot(c, second, &bounds, &again, NULL), ORT_OK);
