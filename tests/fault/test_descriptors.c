@@ -58,7 +58,7 @@ ask(int fd, const char *key, const char *method, const char *target, const char 
                            method, target, key, strlen(body), body);
     assert_true(n > 0 && (size_t)n < sizeof text);
     assert_true(test_send(fd, text, (size_t)n));
-    test_answer answer = test_receive(fd, 20000);
+    test_answer answer = test_receive(fd, 60000);
     const int status = answer.status;
     if (status != 200 && status != 503) {
         print_error("%s %s: %d %s\n", method, target, status, answer.body);

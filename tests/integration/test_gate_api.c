@@ -85,7 +85,7 @@ a_bearer_token_is_as_good_as_the_api_key_field(void **state)
              tenants[0].keys[0].token);
     const int fd = test_connect(node.port);
     assert_true(test_send(fd, request, strlen(request)));
-    test_answer a = test_receive(fd, 5000);
+    test_answer a = test_receive(fd, 60000);
     assert_int_equal(a.status, 200);
     test_answer_fini(&a);
     close(fd);
@@ -250,9 +250,10 @@ over_its_rate_a_tenant_hears_429_and_when_to_come_back(void **state)
     test_node_start(&node, tenants, 2);
     const char *key = tenants[0].keys[0].token;
     char value[128];
-    int admitted = 0;
+    unsigned admitted = 0;
     test_answer a;
 
+    const uint64_t begin = ort_mono_ms();
     for (;;) {
         a = test_request(node.port, key, "GET", "/collections", NULL);
         if (a.status != 200) {
@@ -262,9 +263,10 @@ over_its_rate_a_tenant_hears_429_and_when_to_come_back(void **state)
         assert_string_equal(value, "\"tenant\";q=60;w=60");
         test_answer_fini(&a);
         admitted++;
-        assert_true(admitted < 20);
+        assert_true(ort_mono_ms() - begin < 60000);
     }
-    assert_in_range(admitted, 10, 13);
+    /* Ten at once, and one for each second that this took. */
+    assert_in_range(admitted, 10, 11 + (ort_mono_ms() - begin) / 1000);
     assert_int_equal(a.status, 429);
     assert_non_null(strstr(a.body, "{\"status\":{\"error\":\"Rate limiting exceeded: "));
     test_answer_field(&a, "retry-after", value, sizeof value);
@@ -290,7 +292,7 @@ a_refusal_comes_before_the_body(void **state)
                         "Content-Length: 1000000\r\n\r\n";
     const int fd = test_connect(node.port);
     assert_true(test_send(fd, head, sizeof head - 1));
-    test_answer a = test_receive(fd, 2000);
+    test_answer a = test_receive(fd, 60000);
     assert_int_equal(a.status, 401);
     test_answer_fini(&a);
     close(fd);

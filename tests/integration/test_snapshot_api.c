@@ -122,7 +122,7 @@ upload_form(const test_node *node, const char *key, const char *target, const ch
     const int fd = test_connect(node->port);
     ort_buf_put(&out, body.data, body.len);
     test_send(fd, out.data, out.len);
-    const test_answer a = test_receive(fd, 30000);
+    const test_answer a = test_receive(fd, 60000);
     close(fd);
     ort_buf_fini(&body);
     ort_buf_fini(&out);
@@ -418,7 +418,7 @@ without_waiting_it_is_202_and_done_soon(void **state)
                 "/collections/docs/snapshots?wait=false", NULL);
     free(test_call(node.port, key, 404, "POST", "/collections/none/snapshots?wait=false", NULL));
     free(test_call(node.port, key, 400, "POST", "/collections/docs/snapshots?wait=maybe", NULL));
-    const uint64_t until = ort_mono_ms() + 20000;
+    const uint64_t until = ort_mono_ms() + 60000;
     for (bool there = false; !there;) {
         char *list = test_call(node.port, key, 200, "GET", "/collections/docs/snapshots", NULL);
         there = strstr(list, "checksum") != NULL;
@@ -472,7 +472,7 @@ granted(const test_node *node, const char *grant, const char *method, const char
         ort_buf_put(&out, body, len);
     }
     test_send(fd, out.data, out.len);
-    const test_answer a = test_receive(fd, 30000);
+    const test_answer a = test_receive(fd, 60000);
     close(fd);
     ort_buf_fini(&out);
     return a;
@@ -517,7 +517,7 @@ a_tenant_goes_into_one_file_and_comes_back_as_another(void **state)
     test_answer_field(&file, "x-orthant-points", field, sizeof field);
     assert_string_equal(field, "42");
     /* The file goes when it is sent, which may be a moment after we have it. */
-    for (int i = 0; i < 1000 && files_left(&node, &tenants[0]) > 0; i++) {
+    for (int i = 0; i < 12000 && files_left(&node, &tenants[0]) > 0; i++) {
         usleep(5000);
     }
     assert_int_equal(files_left(&node, &tenants[0]), 0);

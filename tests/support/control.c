@@ -16,7 +16,7 @@
 #include "support/json_schema.h"
 #include "support/process.h"
 
-#define START_MS 30000
+#define START_MS 60000
 #define ARGS_MAX 32
 
 static void
@@ -50,7 +50,7 @@ read_token(control *c, const char *out_path)
     if (c->token[0] != '\0') {
         return;
     }
-    assert_true(process_wait_line(c->pid, out_path, "orthop_", 1000, line, sizeof line));
+    assert_true(process_wait_line(c->pid, out_path, "orthop_", START_MS, line, sizeof line));
     snprintf(c->token, sizeof c->token, "%s", strstr(line, "orthop_"));
 }
 
@@ -117,7 +117,7 @@ control_start(control *c, const char *const *args)
 void
 control_stop(control *c)
 {
-    int status = process_end(c->pid, SIGTERM, 30000);
+    int status = process_end(c->pid, SIGTERM, START_MS);
 
     c->pid = 0;
     if (!(WIFEXITED(status) && WEXITSTATUS(status) == 0)) {

@@ -183,13 +183,16 @@ open_parts(test_node *node)
     };
     must(dp_api_new(&node->api, &api), NULL, "api");
     const ort_http_listener listener = {.address = "127.0.0.1:0"};
+    /* Nobody of this process is too slow, however busy the machine, but who wants to be. */
+    const uint32_t limit_ms = node->impatient ? 500 : 600000;
     ort_http_options options = {
         .listeners = &listener,
         .listener_count = 1,
         .threads = 160,
-        .head_ms = 2000,
-        .body_chunk_ms = 1500,
-        .body_total_ms = 4000,
+        .head_ms = limit_ms,
+        .body_chunk_ms = limit_ms,
+        .body_total_ms = 2 * limit_ms,
+        .write_ms = limit_ms,
         .body_bytes_max = node->body_bytes_max != 0 ? node->body_bytes_max : 32u << 20,
     };
     dp_api_serve(node->api, &options);

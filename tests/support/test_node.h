@@ -47,6 +47,7 @@ typedef struct {
     dp_forward *forward; /* the test's: set it before the first request that needs it */
     size_t body_bytes_max;
     uint32_t queue_max;
+    bool impatient; /* slow senders are cut after half a second instead of never */
 } test_node;
 
 #define TEST_SELF 0x1111u
@@ -54,7 +55,7 @@ typedef struct {
 #define TEST_OTHER 0x2222u
 
 /* Starts it on a free port of 127.0.0.1, in a new directory, in region eu-central. Ends the test
- * when anything fails. options may be set in *node before (queue_max, body_bytes_max). */
+ * when anything fails. options may be set in *node before (queue_max, body_bytes_max, impatient). */
 void test_node_start(test_node *node, test_tenant *tenants, size_t count);
 
 /* A new table of these tenants: makes ids and tokens that are missing. */
