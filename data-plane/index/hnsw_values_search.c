@@ -4,13 +4,13 @@
  * over them, and is otherwise the walk of any search. What else a filter asks is asked of what the
  * walk found, which then has to find so many times more. */
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "index/hnsw_values_internal.h"
 
 /* Of a value's points fewer pass: let somebody else find them. */
 #define SHARE_MIN 0.2
-#define SCAN_BATCH 512u
+#define SCAN_BATCH 128u
 
 static inline bool
 may_answer(const dp_hnsw *graph, const dp_slot_filter *filter, uint32_t slot)
@@ -82,50 +82,55 @@ walk_value(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query,
     return err;
 }
 
-static int
-by_distance(const void *a, const void *b)
+/* Puts a candidate into a sorted list of at most max, of which the last may fall out. */
+static size_t
+put(dp_candidate *list, size_t size, size_t max, dp_candidate c)
 {
-    return dp_hit_compare(a, b);
+    size_t low = 0, high = size;
+    while (low < high) {
+        const size_t mid = low + (high - low) / 2;
+        if (list[mid].distance <= c.distance) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    size += size < max;
+    memmove(list + low + 1, list + low, (size - 1 - low) * sizeof *list);
+    list[low] = c;
+    return size;
 }
 
-/* The best of the slots by their codes, twice as many as wanted at most: a pool that is sorted and
- * cut whenever it is full. */
+/* The best of the slots by their codes. */
 static ort_err
 scan_slots(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query,
            const dp_hnsw_among *among, const dp_slot_filter *filter, size_t wanted, size_t *n_out)
 {
-    const size_t max = 2 * wanted + SCAN_BATCH;
     const uint32_t end =
         atomic_load_explicit((_Atomic(uint32_t) *)&graph->slot_end, memory_order_acquire);
-    float bound = INFINITY;
+    const dp_slab *codes = dp_hnsw__codes(s, query);
     size_t kept = 0, measured = 0;
-    const ort_err err = dp_scratch_pool(s, max);
-    if (err != ORT_OK) {
-        return err;
-    }
-    for (size_t i = 0; i < among->slot_count;) {
+    const ort_err err = dp_scratch_pool(s, wanted);
+    for (size_t i = 0; i < among->slot_count && err == ORT_OK;) {
         size_t n = 0;
         for (; i < among->slot_count && n < SCAN_BATCH; i++) {
             if (among->slots[i] < end && may_answer(graph, filter, among->slots[i])) {
                 s->ids[n++] = among->slots[i];
+                __builtin_prefetch(dp_hnsw__peek(graph, codes, among->slots[i]));
             }
         }
         dp_hnsw__measure(graph, s, query, s->ids, n, s->distances);
         measured += n;
         for (size_t j = 0; j < n; j++) {
-            if (s->distances[j] < bound) {
-                s->pool[kept++] = (dp_candidate){.slot = s->ids[j], .distance = s->distances[j]};
+            const dp_candidate c = {.slot = s->ids[j], .distance = s->distances[j]};
+            if (kept < wanted ? c.distance < INFINITY : c.distance < s->pool[kept - 1].distance) {
+                kept = put(s->pool, kept, wanted, c);
             }
-        }
-        if (kept > max - SCAN_BATCH || i == among->slot_count) {
-            qsort(s->pool, kept, sizeof *s->pool, by_distance);
-            kept = kept < wanted ? kept : wanted;
-            bound = kept == wanted ? s->pool[kept - 1].distance : INFINITY;
         }
     }
     dp_scratch_worked(s, 0, measured);
     *n_out = kept;
-    return ORT_OK;
+    return err;
 }
 
 ort_err
