@@ -5,14 +5,36 @@
 
 #include "api/api_internal.h"
 
+static void
+write_result(dp_call *call, bool wait)
+{
+    dp_collection_info info;
+    dp_collection_get_info(call->collection, &info);
+    dp_api__write_update_result(&call->w, info.applied_lsn, wait);
+}
+
 ort_err
 dp_api__write_newest(dp_call *call, bool wait)
 {
-    dp_collection_info info;
     const ort_err err = dp_call_use_collection(call);
     if (err == ORT_OK) {
-        dp_collection_get_info(call->collection, &info);
-        dp_api__write_update_result(&call->w, info.applied_lsn, wait);
+        write_result(call, wait);
+    }
+    return err;
+}
+
+/* The collection is opened before: one that cannot be is refused, and nothing has changed. */
+static ort_err
+set_field(dp_call *call, const char *field, size_t len, ort_json spec, bool wait)
+{
+    const char *name = ort_http_req_param(call->req, "collection");
+    ort_err err = dp_call_use_collection(call);
+    if (err == ORT_OK) {
+        err = dp_tenant_set_field(call->pass.tenant, name, strlen(name), field, len, spec,
+                                  &call->diag);
+    }
+    if (err == ORT_OK) {
+        write_result(call, wait);
     }
     return err;
 }
@@ -20,7 +42,6 @@ dp_api__write_newest(dp_call *call, bool wait)
 ort_err
 dp_api__index_create(dp_call *call)
 {
-    const char *name = ort_http_req_param(call->req, "collection");
     ort_json body;
     bool wait = false;
 
@@ -49,23 +70,16 @@ dp_api__index_create(dp_call *call)
             &call->diag, ORT_EINVAL,
             "Can't auto-detect field type, please specify `field_schema` in the request");
     }
-    err = dp_tenant_set_field(call->pass.tenant, name, strlen(name), text, len, spec, &call->diag);
-    return err == ORT_OK ? dp_api__write_newest(call, wait) : err;
+    return set_field(call, text, len, spec, wait);
 }
 
 ort_err
 dp_api__index_delete(dp_call *call)
 {
-    const char *name = ort_http_req_param(call->req, "collection");
     const char *field = ort_http_req_param(call->req, "field");
     bool wait = false;
-
-    ort_err err = dp_call_write_params(call, &wait);
-    if (err == ORT_OK) {
-        err = dp_tenant_set_field(call->pass.tenant, name, strlen(name), field, strlen(field),
-                                  (ort_json){0}, &call->diag);
-    }
-    return err == ORT_OK ? dp_api__write_newest(call, wait) : err;
+    const ort_err err = dp_call_write_params(call, &wait);
+    return err == ORT_OK ? set_field(call, field, strlen(field), (ort_json){0}, wait) : err;
 }
 
 /* How many points carry a field is what its index says. While that is being built each point is

@@ -16,6 +16,7 @@
 struct dp_collection {
     dp_quota *quota; /* beneath the tenant's */
     ort_err (*before_writes)(void *arg, ort_diag *diag);
+    const atomic_bool *ask_again;
     void *arg;
     pthread_mutex_t first;     /* before all locks of shards: one asks before_writes() at a time */
     atomic_bool written;       /* it was asked, and agreed */
@@ -33,6 +34,7 @@ dp_collection_open(dp_collection **out, int data_dir, int index_dir,
         return ort_fail(diag, ORT_ENOMEM, "out of memory");
     }
     c->before_writes = config->before_writes;
+    c->ask_again = config->ask_again;
     c->arg = config->arg;
     pthread_mutex_init(&c->first, NULL);
     dp_strict_bucket_init(&c->rates[0]);
@@ -129,11 +131,14 @@ static ort_err
 announce_writes(dp_collection *c, ort_diag *diag)
 {
     ort_err err = ORT_OK;
-    if (c->before_writes == NULL || atomic_load_explicit(&c->written, memory_order_acquire)) {
+    const bool again =
+        c->ask_again != NULL && atomic_load_explicit(c->ask_again, memory_order_acquire);
+    if (c->before_writes == NULL ||
+        (atomic_load_explicit(&c->written, memory_order_acquire) && !again)) {
         return ORT_OK;
     }
     pthread_mutex_lock(&c->first);
-    if (!atomic_load_explicit(&c->written, memory_order_relaxed)) {
+    if (again || !atomic_load_explicit(&c->written, memory_order_relaxed)) {
         err = c->before_writes(c->arg, diag);
         atomic_store_explicit(&c->written, err == ORT_OK, memory_order_release);
     }

@@ -2,6 +2,8 @@
  * searches. */
 #ifndef DP_COLLECTION_H
 #define DP_COLLECTION_H
+#include <stdatomic.h>
+
 #include "base/id.h"
 #include "base/thread.h"
 #include "collection/op.h"
@@ -39,6 +41,9 @@ typedef struct {
      * notes that it is going to change. A failure refuses the write; the next one asks again. No
      * lock of the collection is held that another call could wait for. May be NULL. */
     ort_err (*before_writes)(void *arg, ort_diag *diag);
+
+    /* While it is true every write asks before_writes() again. NULL: never. */
+    const atomic_bool *ask_again;
 
     /* With index_dir -1: a descriptor of the directory for graphs, made when the first one is
      * saved, the collection's to close; -1: there is none now. Most collections never have a graph,

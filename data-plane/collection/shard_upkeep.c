@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/point.h"
 #include "collection/links_internal.h"
 
 #define NAP_NS_MAX UINT64_C(100000000)
@@ -291,6 +292,9 @@ compact(dp_shard *s)
         const uint64_t began_ns = ort_mono_ns();
         err = dp_shard__relocate(s, RELOCATE_SLOTS, &moved, &diag);
         pthread_rwlock_unlock(&s->view);
+        if (moved > 0) {
+            ort_point("compaction.moved");
+        }
         const uint64_t took_ns = ort_mono_ns() - began_ns;
         nap.tv_nsec =
             atomic_load(&s->stop) ? 0 : (long)(took_ns < NAP_NS_MAX ? took_ns : NAP_NS_MAX);
@@ -358,7 +362,9 @@ checkpoint(dp_shard *s, ort_diag *diag)
     if (err == ORT_OK) {
         /* Graphs first: losing them costs a rebuild, a longer log costs nothing. */
         dp_shard__save_graphs(s);
+        ort_point("checkpoint.graphs");
         dp_payload__save(s);
+        ort_point("checkpoint.saved");
         err = dp_log_cut(s->log, mark.lsn, diag);
     }
     if (err == ORT_OK && dp_points_is_short_of_slots(s->points)) {

@@ -38,6 +38,7 @@
 
 #include "base/crc32c.h"
 #include "base/file.h"
+#include "base/point.h"
 #include "collection/snapshot_internal.h"
 #include "storage/io.h"
 
@@ -114,7 +115,7 @@ dp_snapshot__write_block(dp_snapshot_writer *w, dp_snapshot_block type, ort_diag
         err = dp_snapshot__write(w, to, n, diag);
     }
     ort_buf_clear(&w->plain);
-    dp_io_point("snapshot.block");
+    ort_point("snapshot.block");
     return err;
 }
 
@@ -197,11 +198,11 @@ dp_snapshot_finish(dp_snapshot_writer *w, dp_snapshot_totals *out, ort_diag *dia
     ort_buf_put(&w->plain, before.b, sizeof before.b);
     ort_err err = dp_snapshot__write_block(w, DP_SNAPSHOT_BLOCK_END, diag);
     if (err == ORT_OK) {
-        dp_io_point("snapshot.ended");
+        ort_point("snapshot.ended");
         err = dp_io_sync(w->fd, "a snapshot", diag);
     }
     if (err == ORT_OK) {
-        dp_io_point("snapshot.synced");
+        ort_point("snapshot.synced");
         w->totals.file_bytes = w->at;
         ort_sha256_done(&w->digest, &w->totals.sha256);
         *out = w->totals;

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/point.h"
 #include "collection/snapshot_internal.h"
-#include "storage/io.h"
 
 /* Of points in memory, before they are checkpointed. Tests shall not need 32 MiB to see it. */
 #if ORT_CHECK
@@ -262,7 +262,7 @@ fill_block(filling *f, ort_diag *diag)
         dp_points_get_stats(f->points, &stats);
         if (stats.memory_bytes >= TAIL_BYTES) {
             err = fold(f, diag);
-            dp_io_point("restore.folded");
+            ort_point("restore.folded");
         }
     }
     return err;
@@ -273,11 +273,11 @@ finish(filling *f, int data_dir, ort_tenant_id tenant, ort_collection_id id, ort
 {
     const dp_log_config log = {.tenant = tenant, .shard = id, .folded = f->r->mark};
     ort_err err = fold(f, diag);
-    dp_io_point("restore.points");
+    ort_point("restore.points");
     if (err == ORT_OK) {
         err = dp_log_begin(data_dir, &log, diag);
     }
-    dp_io_point("restore.log");
+    ort_point("restore.log");
     return err;
 }
 

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/point.h"
 #include "collection/snapshot_internal.h"
-#include "storage/io.h"
 
 #define SLOTS_A_READER 4096u /* then a new one: old memory waits for a reader */
 #define EXPORT_TRIES 200u
@@ -171,7 +171,7 @@ dp_snapshot_put(dp_snapshot_writer *w, dp_collection *collection, const char *na
     dp_export *view = NULL;
     ort_err err = take_view(s, &w->bounds, &schema, &view, diag);
     if (err == ORT_OK) {
-        dp_io_point("snapshot.view");
+        ort_point("snapshot.view");
         err = put_view(w, s, schema, view, name, aliases, alias_count, diag);
     }
     dp_export_free(view);

@@ -28,6 +28,7 @@
 
 #include "base/crc32c.h"
 #include "base/file.h"
+#include "base/point.h"
 #include "base/siphash.h"
 #include "filter/payload_index_internal.h"
 
@@ -151,7 +152,9 @@ dp_payload_saving_write(dp_payload_saving *s, int dir_fd, ort_diag *diag)
     ort_put_u64(out->data + 48, out->len - HEADER_BYTES);
     ort_put_u32(out->data + 56, ort_crc32c(0, out->data + HEADER_BYTES, out->len - HEADER_BYTES));
     ort_put_u32(out->data + 60, ort_crc32c(0, out->data, 60));
-    return ort_file_replace(dir_fd, s->name, out->data, out->len, 0600, diag);
+    const ort_err err = ort_file_switch(dir_fd, s->name, out->data, out->len, 0600, diag);
+    ort_point("payload-index.switched");
+    return err == ORT_OK ? ort_dir_sync(dir_fd, diag) : err;
 }
 
 ort_err

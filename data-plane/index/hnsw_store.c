@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/point.h"
 #include "index/hnsw_file.h"
 
 ort_err
@@ -188,6 +189,7 @@ dp_hnsw_save(dp_hnsw *graph, int dir_fd, const char *name, const dp_hnsw_stamp *
     }
     err = save_to(graph, fd, stamp, diag);
     ort_fd_close(fd);
+    ort_point("graph.written");
     if (err == ORT_OK && renameat(dir_fd, fresh, dir_fd, name) != 0) {
         err = ort_fail_errno(diag, ORT_EIO, "rename %s", fresh);
     }
@@ -195,6 +197,7 @@ dp_hnsw_save(dp_hnsw *graph, int dir_fd, const char *name, const dp_hnsw_stamp *
         (void)unlinkat(dir_fd, fresh, 0);
         return err;
     }
+    ort_point("graph.renamed");
     return ort_dir_sync(dir_fd, diag);
 }
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/point.h"
 #include "storage/io.h"
 #include "storage/points_internal.h"
 
@@ -337,7 +338,7 @@ write_segment(dp_checkpoint *c, const dp_checkpoint_options *options, dp_segment
     if (err == ORT_OK) {
         err = dp_points_check_readable(p, diag); /* or zeros were copied */
     }
-    dp_io_point("checkpoint.segment");
+    ort_point("checkpoint.segment");
     if (err == ORT_OK) {
         /* Before the manifest can name it: nothing says that a disk keeps names in order. */
         err = dp_io_sync(p->dir_fd, "the shard's directory", diag);
@@ -529,7 +530,7 @@ remove_old(dp_checkpoint *c, dp_segment_list *old)
             if (dp_io_unlink(p->dir_fd, name, NULL) != ORT_OK) {
                 p->leftovers = true;
             }
-            dp_io_point("checkpoint.removed");
+            ort_point("checkpoint.removed");
             dp_points__retire(p, segment_free, old->items[i]);
         }
     }
@@ -562,7 +563,7 @@ dp_checkpoint_write(dp_checkpoint *c, const dp_checkpoint_options *options, ort_
     }
     if (err == ORT_OK) {
         publish(c, old, manifest_bytes);
-        dp_io_point("checkpoint.published");
+        ort_point("checkpoint.published");
         remove_old(c, old);
         return ORT_OK;
     }

@@ -115,26 +115,11 @@ const dp_io dp_io_real = {
 
 #if ORT_CHECK
 static const dp_io *io = &dp_io_real;
-static void (*on_point)(const char *point);
 
 void
 dp_io_set(const dp_io *other)
 {
     io = other != NULL ? other : &dp_io_real;
-}
-
-void
-dp_io_set_point(void (*fn)(const char *point))
-{
-    on_point = fn;
-}
-
-void
-dp_io_point(const char *point)
-{
-    if (on_point != NULL) {
-        on_point(point);
-    }
 }
 #else
 static const dp_io *const io = &dp_io_real;

@@ -33,17 +33,8 @@ typedef struct {
 extern const dp_io dp_io_real;
 
 #if ORT_CHECK
-/* Replaces the calls, and what a named point calls; NULL: as it was. Before threads start. */
+/* Replaces the calls; NULL: as they were. Before threads start. */
 void dp_io_set(const dp_io *io);
-void dp_io_set_point(void (*fn)(const char *point));
-void dp_io_point(const char *point);
-#else
-/* A named place where a crash would be interesting; nothing outside the checking builds. */
-static inline void
-dp_io_point(const char *point)
-{
-    (void)point;
-}
 #endif
 
 /* Whole writes, whatever short counts it takes. ORT_EIO, ORT_ENOSPC: a part may be written. */

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/crc32c.h"
+#include "base/point.h"
 #include "base/thread.h"
 #include "storage/io.h"
 #include "storage/log_internal.h"
@@ -120,7 +121,7 @@ dp_log__roll(dp_log *log, bool *clean_out, ort_diag *diag)
     dp_log__header_encode(&header, bytes);
     err = dp_io_create(log->dir_fd, name, &fd, diag);
     if (err == ORT_OK) {
-        dp_io_point("log.created");
+        ort_point("log.created");
         err = dp_io_write(fd, bytes, sizeof bytes, 0, diag);
     }
     if (err == ORT_OK) {
@@ -129,7 +130,7 @@ dp_log__roll(dp_log *log, bool *clean_out, ort_diag *diag)
     if (err == ORT_OK) {
         err = dp_io_sync(log->dir_fd, "the shard's directory", diag);
     }
-    dp_io_point("log.rolled");
+    ort_point("log.rolled");
     if (err != ORT_OK) {
         /* If it came back after a crash, records of the file before would seem to be of two. */
         *clean_out = fd < 0 || (dp_io_unlink(log->dir_fd, name, NULL) == ORT_OK &&
@@ -185,7 +186,7 @@ write_group(dp_log *log, uint64_t *end_out, bool *clean_out, ort_diag *diag)
         }
     }
     dp_log__group_set_synced((unsigned char *)group->data, group->len, log->durable.lsn);
-    dp_io_point("log.group");
+    ort_point("log.group");
     ort_err err = dp_io_write(log->fd, group->data, group->len, start, diag);
     if (err != ORT_OK) {
         *clean_out = err == ORT_ENOSPC && dp_io_truncate(log->fd, start, NULL) == ORT_OK &&
@@ -199,12 +200,12 @@ write_group(dp_log *log, uint64_t *end_out, bool *clean_out, ort_diag *diag)
             write_zeros(log, end);
         }
     }
-    dp_io_point("log.written");
+    ort_point("log.written");
     const uint64_t began_ns = ort_mono_ns();
     *clean_out = false; /* whatever fails from here on leaves bytes nobody can vouch for */
     err = dp_io_sync_data(log->fd, "a log file", diag);
     log->led.sync_ns = ort_mono_ns() - began_ns;
-    dp_io_point("log.synced");
+    ort_point("log.synced");
     *end_out = end;
     return err;
 }
@@ -417,7 +418,7 @@ dp_log_cut(dp_log *log, uint64_t lsn, ort_diag *diag)
         }
         pthread_mutex_unlock(&log->mutex);
         err = dp_io_unlink(log->dir_fd, name, diag);
-        dp_io_point("log.cut");
+        ort_point("log.cut");
         pthread_mutex_lock(&log->mutex);
     }
     dp_log__lead_end(log);

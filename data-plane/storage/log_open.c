@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/point.h"
 #include "base/thread.h"
 #include "storage/io.h"
 #include "storage/log_internal.h"
@@ -116,7 +117,7 @@ adopt_newest(dp_log *log, const dp_log_scan *scan, ort_diag *diag)
         }
         log->zero_end = scan->end;
     }
-    dp_io_point("log.truncated");
+    ort_point("log.truncated");
     /* No mark before this is done: it would tell the next one to open that all was well. */
     err = write_again(log, scan->unsure, scan->end, name, diag);
     return err == ORT_OK ? put_mark(log, diag) : err;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/crc32c.h"
+#include "base/point.h"
 #include "storage/codec.h"
 #include "storage/io.h"
 #include "storage/log_internal.h"
@@ -89,7 +90,7 @@ write_packed(dp_log *log, dp_log_window *plain, uint64_t first_lsn, uint64_t byt
     ort_buf index = {0};
     int fd = -1;
     ort_err err = dp_io_create(log->dir_fd, DP_LOG_PACK_NAME, &fd, diag);
-    dp_io_point("pack.created");
+    ort_point("pack.created");
     if (err == ORT_OK) {
         err = write_blocks(plain, bytes, level, fd, &index, packed_bytes_out, diag);
     }
@@ -110,11 +111,11 @@ write_packed(dp_log *log, dp_log_window *plain, uint64_t first_lsn, uint64_t byt
     if (err == ORT_OK) {
         err = dp_io_write(fd, head, sizeof head, 0, diag);
     }
-    dp_io_point("pack.written");
+    ort_point("pack.written");
     if (err == ORT_OK) {
         err = dp_io_sync(fd, DP_LOG_PACK_NAME, diag);
     }
-    dp_io_point("pack.synced");
+    ort_point("pack.synced");
     dp_io_close(fd);
     ort_buf_fini(&index);
     return err;
@@ -153,13 +154,13 @@ put_in_place(dp_log *log, uint64_t first_lsn, uint64_t packed_bytes, bool *done_
     if (at + 1 < log->file_count) {
         pthread_mutex_unlock(&log->mutex);
         err = dp_io_rename(log->dir_fd, DP_LOG_PACK_NAME, name, diag);
-        dp_io_point("pack.renamed");
+        ort_point("pack.renamed");
         *done_out = err == ORT_OK;
         if (err == ORT_OK) {
             /* Should this fail, either file may be what a crash leaves. */
             err = dp_io_sync(log->dir_fd, "the shard's directory", diag);
         }
-        dp_io_point("pack.durable");
+        ort_point("pack.durable");
         pthread_mutex_lock(&log->mutex);
         if (*done_out) {
             log->files[at].packed_bytes = packed_bytes;

@@ -7,6 +7,7 @@
 
 #include "base/crc32c.h"
 #include "base/file.h"
+#include "base/point.h"
 #include "storage/io.h"
 
 static const char MAGIC[8] = "ORTMAN\0\1";
@@ -221,25 +222,25 @@ dp_manifest_replace(int dir_fd, const dp_manifest *manifest, uint64_t *bytes_out
         err = dp_io_create(dir_fd, fresh, &fd, diag);
     }
     if (err == ORT_OK) {
-        dp_io_point("manifest.created");
+        ort_point("manifest.created");
         err = dp_io_write(fd, bytes.data, bytes.len, 0, diag);
     }
     if (err == ORT_OK) {
-        dp_io_point("manifest.written");
+        ort_point("manifest.written");
         err = dp_io_sync(fd, fresh, diag);
     }
     dp_io_close(fd);
     if (err == ORT_OK) {
-        dp_io_point("manifest.synced");
+        ort_point("manifest.synced");
         *switched_out = true;
         err = dp_io_rename(dir_fd, fresh, DP_MANIFEST_NAME, diag);
     }
     if (err == ORT_OK) {
-        dp_io_point("manifest.renamed");
+        ort_point("manifest.renamed");
         err = dp_io_sync(dir_fd, "the shard's directory", diag);
     }
     if (err == ORT_OK) {
-        dp_io_point("manifest.durable");
+        ort_point("manifest.durable");
     }
     *bytes_out = bytes.len;
     ort_buf_fini(&bytes);

@@ -6,7 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
-#include "storage/io.h"
+#include "base/point.h"
 #include "storage/points_internal.h"
 
 /* Generations of manifests grow one at a time; this many no shard ever has. So what is saved under
@@ -202,7 +202,7 @@ renumber(dp_points *p, ort_diag *diag)
     dp_id_tree_free(old_ids);
     dp_id_tree_free(old_frozen);
     free(renamed);
-    dp_io_point("points.renumbered");
+    ort_point("points.renumbered");
     return ORT_OK;
 }
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/id.h"
+#include "base/point.h"
 #include "storage/chunk.h"
 #include "storage/codec.h"
 #include "storage/io.h"
@@ -74,7 +75,7 @@ flush(writer *w)
     if (w->err == ORT_OK && w->buffer.len > 0) {
         w->err = dp_io_write(w->fd, w->buffer.data, w->buffer.len, w->at, w->diag);
         w->at += w->buffer.len;
-        dp_io_point("segment.written");
+        ort_point("segment.written");
     }
     if (w->err == ORT_OK && w->buffer.len > 0) {
         w->err = dp_io_push(w->fd, w->at - w->buffer.len, w->buffer.len, false, w->diag);

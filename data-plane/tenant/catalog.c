@@ -27,6 +27,7 @@
 #include "base/file.h"
 #include "base/json_write.h"
 #include "base/log.h"
+#include "base/point.h"
 #include "tenant/tenant_internal.h"
 
 #define FORMAT 4              /* the newest */
@@ -152,17 +153,43 @@ dp_tenant__make_folders(dp_tenant *t, ort_diag *diag)
 {
     char path[DP_TENANT_PATH_BYTES];
     dp_tenant__path(t, "", NULL, path);
-    return ort_dir_make(t->all->tenants_fd, path, diag);
+    ort_err err = ort_dir_make(t->all->tenants_fd, path, diag);
+    /* A process that was killed may have made it and not synced. The catalog that it did not come
+     * to write tells. */
+    if (err == ORT_OK && !t->rooted) {
+        err = ort_dir_sync(t->all->tenants_fd, diag);
+        t->rooted = err == ORT_OK;
+    }
+    return err;
 }
 
 /* Without the spare, damage to one small file would take a tenant's names and schemas with it. It
- * is a link to what stood there: no byte is written for it. */
+ * is a link to what stood there: no byte is written for it.
+ *
+ * A sync of the directory that fails leaves either catalog: what was to change may have changed,
+ * and a restart may find it so. Nothing may be promised to a collection that the new one does not
+ * name, so no write is taken (before_writes() in use.c) until a catalog is there for good. */
 static ort_err
-replace(int fd, const ort_buf *text, ort_diag *diag)
+replace(dp_tenant *t, int fd, const ort_buf *text, ort_diag *diag)
 {
     (void)unlinkat(fd, DP_CATALOG_SPARE, 0);
     (void)linkat(fd, DP_CATALOG_NAME, fd, DP_CATALOG_SPARE, 0);
-    return ort_file_replace(fd, DP_CATALOG_NAME, text->data, text->len, 0600, diag);
+    ort_err err = ort_file_switch(fd, DP_CATALOG_NAME, text->data, text->len, 0600, diag);
+    if (err != ORT_OK) {
+        return err; /* the one before stands, as sure as it was */
+    }
+    ort_point("catalog.switched");
+    err = ort_dir_sync(fd, diag);
+    ort_point("catalog.durable");
+    if (err == ORT_ENOSPC) {
+        err = ORT_EIO; /* whoever hears of no space believes that nothing has changed */
+    }
+    if (err != ORT_OK) {
+        ORT_LOG_ERROR(&log_, "tenant.catalog_unsure", "tenant=%016" PRIx64 " err=%s", t->id.v,
+                      diag != NULL ? diag->text : "");
+    }
+    atomic_store(&t->unsure, err != ORT_OK);
+    return err;
 }
 
 ort_err
@@ -194,7 +221,7 @@ dp_tenant__save_as(dp_tenant *t, const dp_catalog *catalog, ort_diag *diag)
         dp_tenant__path(t, "", NULL, path);
         const int fd = ort_open_beneath(t->all->tenants_fd, path, O_RDONLY | O_DIRECTORY, 0);
         err = fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open tenants/%s", path)
-                     : replace(fd, &text, diag);
+                     : replace(t, fd, &text, diag);
         ort_fd_close(fd);
     }
     ort_buf_fini(&text);
@@ -477,6 +504,7 @@ dp_tenant__load(dp_tenant *t, ort_diag *diag)
     char path[DP_TENANT_PATH_BYTES];
     dp_tenant__path(t, DP_CATALOG_NAME, NULL, path);
     ort_err err = read_catalog(t, t->all->tenants_fd, path, diag);
+    t->rooted = err == ORT_OK;
     if (err == ORT_OK) {
         dp_home__sweep(t);
         sweep_orphans(t, "collections");

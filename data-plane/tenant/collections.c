@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/point.h"
 #include "tenant/tenant_internal.h"
 
 static const ort_log log_ = {"tenant"};
@@ -282,6 +283,7 @@ dp_tenant_create_collection(dp_tenant *t, const char *name, size_t len, dp_schem
     /* The catalog first: directories without an entry would be swept as orphans, an entry without
      * directories gets them when it is opened. */
     err = dp_tenant__save(t, diag);
+    ort_point("collection.created");
     bool idle = false;
     if (err != ORT_OK) {
         pthread_mutex_lock(&t->lock);
@@ -444,6 +446,7 @@ dp_tenant_drop_collection(dp_tenant *t, const char *name, size_t len, bool *exis
     }
     pthread_mutex_unlock(&t->change);
     if (*existed) {
+        ort_point("collection.dropped");
         dp_snap__trash_of(t, &old_snaps, gone);
     }
     dp_alias__clear(&rest);

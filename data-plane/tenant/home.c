@@ -28,7 +28,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "storage/io.h"
+#include "base/point.h"
 #include "storage/points.h"
 #include "tenant/tenant_internal.h"
 
@@ -229,7 +229,7 @@ say_so(dp_tenant *t, dp_entry *e)
     pthread_mutex_unlock(&t->lock);
     ort_err err = dp_tenant__save(t, &diag);
     if (err == ORT_OK) {
-        dp_io_point("home.said");
+        ort_point("home.said");
         err = dp_tenant__save(t, &diag);
     }
     if (err == ORT_OK) {
@@ -239,6 +239,8 @@ say_so(dp_tenant *t, dp_entry *e)
     pthread_mutex_lock(&t->lock);
     e->home = false; /* the place is taken by links that the next load may need or trash */
     pthread_mutex_unlock(&t->lock);
+    /* One of the two may say otherwise, for good: nothing is written before one says so, too. */
+    atomic_store(&t->unsure, true);
     return false;
 }
 
@@ -249,9 +251,9 @@ move_in(dp_tenant *t, dp_entry *e)
     moving m = {.from = dp_tenant__open_folder(t, "collections", &e->id), .to = -1};
     m.to = m.from >= 0 ? dp_tenant__open_folder(t, "", NULL) : -1;
     bool moved = m.to >= 0 && link_all(&m);
-    dp_io_point("home.linked");
+    ort_point("home.linked");
     moved = moved && say_so(t, e);
-    dp_io_point("home.kept");
+    ort_point("home.kept");
     if (moved) {
         const int folder = dp_tenant__open_folder(t, "collections", NULL);
         ort_diag diag = {""};

@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "storage/io.h"
+#include "base/point.h"
 #include "storage/points.h"
 #include "tenant/tenant_internal.h"
 
@@ -187,7 +187,7 @@ make_one(restoring *r, dp_snapshot_reader *reader, const dp_snapshot_item *item,
     if (err == ORT_OK) {
         err = dp_snapshot_fill(reader, fd, r->t->id, e->id, diag);
         e->disk_bytes = files_bytes(fd);
-        dp_io_point("restore.collection");
+        ort_point("restore.collection");
     }
     ort_fd_close(fd);
     return err;
@@ -445,12 +445,12 @@ switch_over(restoring *r, ort_diag *diag)
         err = plan(r, &n, diag);
     }
     pthread_mutex_unlock(&t->lock);
-    dp_io_point("restore.planned");
+    ort_point("restore.planned");
     if (err == ORT_OK) {
         const dp_catalog catalog = {
             .entries = n.entries, .entry_count = n.count, .aliases = &n.aliases, .snaps = &n.snaps};
         err = dp_tenant__save_as(t, &catalog, diag);
-        dp_io_point("restore.switched");
+        ort_point("restore.switched");
     }
     bool done = false;
     if (err == ORT_OK) {
@@ -473,13 +473,19 @@ switch_over(restoring *r, ort_diag *diag)
 
 /* --- the whole -------------------------------------------------------------------------------- */
 
-/* What was made and is nobody's goes to the trash. */
+/* What was made and is nobody's goes to the trash; but for what a catalog names that may or may not
+ * be the one on disk: the next load knows, and sweeps the orphans. */
 static void
 undo(restoring *r)
 {
+    const bool unsure = atomic_load(&r->t->unsure);
     for (size_t i = 0; i < r->count; i++) {
         r->made[i]->charged = false;
-        dp_tenant__bury(r->t, r->made[i]);
+        if (unsure) {
+            dp_entry__free(r->made[i]);
+        } else {
+            dp_tenant__bury(r->t, r->made[i]);
+        }
     }
     dp_quota_settle(r->t->quota, r->held, (dp_amount){0});
     free(r->made);

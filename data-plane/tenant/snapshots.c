@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/point.h"
 #include "storage/io.h"
 #include "tenant/tenant_internal.h"
 
@@ -562,14 +563,14 @@ create(dp_tenant *t, const char *name, size_t len, const dp_snapshot_pin *pin,
         const int dir = open_folder(t, false);
         err = dir < 0 ? ort_fail_errno(diag, ORT_EIO, "open snapshots") : ort_dir_sync(dir, diag);
         ort_fd_close(dir);
-        dp_io_point("snapshot.unnamed");
+        ort_point("snapshot.unnamed");
     }
     if (err == ORT_OK) {
         err = name_file(t, &made, diag);
-        dp_io_point("snapshot.named");
+        ort_point("snapshot.named");
     }
-    if (file != NULL) {
-        end_file(file, err == ORT_OK);
+    if (file != NULL) { /* a catalog that may be the one on disk names it: the next load knows */
+        end_file(file, err == ORT_OK || atomic_load(&t->unsure));
     }
     if (err == ORT_OK) {
         *out = made.info;
@@ -718,7 +719,7 @@ dp_tenant_snapshot_delete(dp_tenant *t, const char *name, size_t len, const char
     pthread_mutex_unlock(&t->change);
     free(next.items);
     if (err == ORT_OK) {
-        dp_io_point("snapshot.deleted");
+        ort_point("snapshot.deleted");
         unlink_file(t, snap.id);
     }
     return err;
@@ -800,7 +801,7 @@ backup(dp_tenant *t, const dp_snapshot_pin *pin, dp_tenant_file **file, dp_snaps
     }
     for (size_t i = 0; err == ORT_OK && i < count; i++) {
         err = put_one(t, w, &list[i], diag);
-        dp_io_point("backup.collection");
+        ort_point("backup.collection");
     }
     if (err == ORT_OK) {
         err = finish(*file, w, totals, diag);

@@ -108,7 +108,8 @@ ORT_NODISCARD ort_err dp_tenant_drop_collection(dp_tenant *t, const char *name, 
 /* Opens the collection of that name or alias, if it is not open, and keeps it open until
  * dp_tenant_release().
  * ORT_ENOTFOUND  "Collection `x` doesn't exist!"
- * ORT_EBUSY      its files are damaged or cannot be read: diag names the shard; the others go on */
+ * ORT_EBUSY      its files are damaged or cannot be read: diag names the shard; the others go on
+ * ORT_ENOSPC     it is new, and the disk has no room for its log */
 ORT_NODISCARD ort_err dp_tenant_use(dp_tenant *t, const char *name, size_t len, dp_collection **out,
                                     ort_diag *diag);
 void dp_tenant_release(dp_tenant *t, dp_collection *c); /* NULL is fine */

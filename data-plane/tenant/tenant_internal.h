@@ -1,7 +1,8 @@
 /* data-plane/tenant/tenant_internal.h: what the files of this folder share.
  *
  * Locks, in order: all->lock (the map) -> t->change (one catalog change at a time, held over its
- * fsync) -> t->lock (the tenant's state; never held over I/O) -> all->open_lock. */
+ * fsync) -> t->lock (the tenant's state; never held over I/O) -> all->open_lock. all->trash_lock is
+ * last: it is taken with any but t->lock held. */
 #ifndef DP_TENANT_INTERNAL_H
 #define DP_TENANT_INTERNAL_H
 #include <pthread.h>
@@ -43,6 +44,7 @@ typedef struct dp_entry {
     bool dropped;              /* out of the catalog, on t->dropped until its last use ends */
     _Atomic uint64_t used_ms;  /* when last */
     uint32_t times_opened;     /* by this process; wraps */
+    bool unrooted; /* its directory may not be there for good; opening, then t->change */
 
     /* Of the last close. `clean`: the catalog on disk may tell them; false from the first write
      * after an open on (before_writes() in use.c) until it is closed again. */
@@ -55,6 +57,7 @@ typedef struct dp_entry {
     bool open_listed;
 
     ort_diag failure;   /* why it could not be opened, and */
+    ort_err failed_err; /* what callers are told */
     uint64_t failed_ms; /* when; 0: it could */
 } dp_entry;
 
@@ -103,6 +106,8 @@ struct dp_tenant {
     uint32_t file_count; /* dp_tenant_file handles */
     uint64_t file_bytes; /* what they hold, and what a snapshot in the making does */
     dp_quota *quota;     /* of open collections, and what the closed ones were charged */
+    atomic_bool rooted;  /* its directory is there for good */
+    atomic_bool unsure;  /* of the catalog on disk: replace() in catalog.c */
     bool unsaved;        /* sizes of collections that closed are not in the catalog yet */
     ort_diag *failure;   /* why the catalog could not be read, and */
     uint64_t failed_ms;  /* when; 0: it could */
@@ -121,8 +126,10 @@ struct dp_tenants {
     pthread_mutex_t lock; /* guards map, closing */
     ort_map *map;         /* id -> dp_tenant */
     bool closing;
-    bool sweep;          /* something was put into the trash */
-    pthread_cond_t wake; /* of the janitor */
+    bool sweep;                 /* something was put into the trash */
+    pthread_mutex_t trash_lock; /* one moves something there or lists it; held over renames and
+                                 * syncs, no other lock is taken under it */
+    pthread_cond_t wake;        /* of the janitor */
     pthread_t janitor;
     bool janitor_runs;
     size_t closed_since;             /* memory was given back; the janitor's */

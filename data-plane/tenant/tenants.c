@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/point.h"
 #include "base/siphash.h"
 #include "tenant/tenant_internal.h"
 
@@ -26,15 +28,29 @@ ort_err
 dp_tenants__trash(dp_tenants *all, int from_fd, const char *path, ort_diag *diag)
 {
     char name[ORT_ID_TEXT_BYTES];
+    ort_err err = ORT_OK;
+    bool back = false;
     ort_id_format(ort_id_random(), name);
+    pthread_mutex_lock(&all->trash_lock);
     if (renameat(from_fd, path, all->trash_fd, name) != 0) {
-        return errno == ENOENT ? ORT_OK
-                               : ort_fail_errno(diag, ORT_EIO, "move %s to the trash", path);
+        err =
+            errno == ENOENT ? ORT_OK : ort_fail_errno(diag, ORT_EIO, "move %s to the trash", path);
+        pthread_mutex_unlock(&all->trash_lock);
+        return err;
     }
-    ort_err err = ort_dir_sync(from_fd, diag);
+    ort_point("trash.moved");
+    err = ort_dir_sync(from_fd, diag);
     if (err == ORT_OK) {
         err = ort_dir_sync(all->trash_fd, diag);
     }
+    if (err != ORT_OK) { /* who asks again would find it gone, and believe that it stays so */
+        back = renameat(all->trash_fd, name, from_fd, path) == 0;
+    }
+    pthread_mutex_unlock(&all->trash_lock);
+    if (back) {
+        return err;
+    }
+    ort_point("trash.durable");
     pthread_mutex_lock(&all->lock);
     all->sweep = true;
     pthread_cond_signal(&all->wake);
@@ -42,30 +58,58 @@ dp_tenants__trash(dp_tenants *all, int from_fd, const char *path, ort_diag *diag
     return err;
 }
 
-/* Removes what is in the trash; what cannot be removed now is tried again later. */
-static uint64_t
-sweep(dp_tenants *all, bool remove)
+typedef struct {
+    char text[NAME_MAX + 1];
+} trash_name;
+
+/* Names in the trash, the caller's to free. NULL: none, or no memory. What is on its way there may
+ * have to go back, and is not among them. */
+static trash_name *
+list_trash(dp_tenants *all, size_t *count)
 {
-    uint64_t left = 0;
+    trash_name *list = NULL;
+    *count = 0;
+    pthread_mutex_lock(&all->trash_lock);
     const int fd = openat(all->trash_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (dir == NULL) {
-        ort_fd_close(fd);
-        return 0;
-    }
-    for (struct dirent *d; (d = readdir(dir)) != NULL;) {
-        ort_diag diag = {""};
+    for (struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
         if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0) {
             continue;
         }
-        if (!remove) {
-            left++;
-        } else if (ort_tree_remove(all->trash_fd, d->d_name, &diag) != ORT_OK) {
-            left++;
-            ORT_LOG_WARN(&log_, "trash.sweep", "entry=%s err=%s", d->d_name, diag.text);
+        trash_name *grown = realloc(list, (*count + 1) * sizeof *list);
+        if (grown == NULL) {
+            break; /* the others wait for the next sweep */
+        }
+        list = grown;
+        snprintf(list[(*count)++].text, sizeof list->text, "%s", d->d_name);
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    } else {
+        ort_fd_close(fd);
+    }
+    pthread_mutex_unlock(&all->trash_lock);
+    return list;
+}
+
+/* Removes what is in the trash, and tells what is left; what cannot be removed now is tried again
+ * later. */
+static uint64_t
+sweep(dp_tenants *all, bool remove)
+{
+    size_t count;
+    trash_name *list = list_trash(all, &count);
+    uint64_t left = count;
+    for (size_t i = 0; remove && i < count; i++) {
+        ort_diag diag = {""};
+        if (ort_tree_remove(all->trash_fd, list[i].text, &diag) != ORT_OK) {
+            ORT_LOG_WARN(&log_, "trash.sweep", "entry=%s err=%s", list[i].text, diag.text);
+        } else {
+            left--;
+            ort_point("trash.swept");
         }
     }
-    closedir(dir);
+    free(list);
     return left;
 }
 
@@ -322,6 +366,7 @@ dp_tenants_open(dp_tenants **out, int data_dir, const dp_tenants_config *config,
     all->tenants_fd = all->trash_fd = all->lock_fd = -1;
     pthread_mutex_init(&all->lock, NULL);
     pthread_mutex_init(&all->open_lock, NULL);
+    pthread_mutex_init(&all->trash_lock, NULL);
     ort_cond_init(&all->wake);
     all->sweep = true; /* what a crash left */
     all->data_fd = fcntl(data_dir, F_DUPFD_CLOEXEC, 0);
@@ -335,6 +380,9 @@ dp_tenants_open(dp_tenants **out, int data_dir, const dp_tenants_config *config,
     }
     if (err == ORT_OK) {
         err = open_folder(all, "trash", &all->trash_fd, diag);
+    }
+    if (err == ORT_OK) { /* a process that was killed may have made them and not synced */
+        err = ort_dir_sync(all->data_fd, diag);
     }
     if (err == ORT_OK) {
         err = ort_thread_start(&all->janitor, "janitor", janitor_main, all, diag);
@@ -383,6 +431,7 @@ dp_tenants_close(dp_tenants *all)
     ort_fd_close(all->data_fd);
     pthread_cond_destroy(&all->wake);
     pthread_mutex_destroy(&all->open_lock);
+    pthread_mutex_destroy(&all->trash_lock);
     pthread_mutex_destroy(&all->lock);
     free(all);
 }
@@ -439,6 +488,7 @@ dp_tenants_delete(dp_tenants *all, ort_tenant_id id, ort_diag *diag)
         pthread_mutex_unlock(&t->lock);
         pthread_mutex_unlock(&t->change);
     }
+    ort_point("tenant.deleting");
     const ort_err err = dp_tenants__trash(all, all->tenants_fd, name, diag);
     if (err == ORT_OK && t != NULL) {
         pthread_mutex_lock(&all->lock);

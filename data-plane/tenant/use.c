@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/point.h"
 #include "tenant/tenant_internal.h"
 
 static const ort_log log_ = {"tenant"};
@@ -71,9 +72,25 @@ make_index_dir(void *arg)
 
 /* --- open ------------------------------------------------------------------------------------- */
 
+/* Makes the names of a tenant's collections durable: a process that was killed may have made the
+ * directory of one and not synced. */
+static ort_err
+root_entry(dp_tenant *t, dp_entry *e, ort_diag *diag)
+{
+    const int fd = dp_tenant__open_folder(t, "collections", NULL);
+    const ort_err err =
+        fd < 0 ? ort_fail_errno(diag, ORT_EIO, "open collections") : ort_dir_sync(fd, diag);
+    ort_fd_close(fd);
+    e->unrooted = err != ORT_OK;
+    return err;
+}
+
 /* dp_collection_config.before_writes: from now on the size that the catalog tells is not the
  * collection's, and after a crash nobody knows it until it is opened. Searches alone leave the
- * catalog as it is: an fsync here would be most of what opening a small collection costs. */
+ * catalog as it is: an fsync here would be most of what opening a small collection costs.
+ *
+ * Asked again while the tenant is unsure of its catalog: the one on disk may not name the
+ * collection, and what is written then would be swept after a crash. */
 static ort_err
 before_writes(void *arg, ort_diag *diag)
 {
@@ -81,15 +98,23 @@ before_writes(void *arg, ort_diag *diag)
     dp_tenant *t = e->owner;
     ort_err err = ORT_OK;
     pthread_mutex_lock(&t->change);
+    if (e->unrooted) {
+        err = root_entry(t, e, diag);
+    }
+    if (err != ORT_OK) {
+        pthread_mutex_unlock(&t->change);
+        return err;
+    }
     pthread_mutex_lock(&t->lock);
     const bool was_clean = e->clean;
     e->clean = false;
     pthread_mutex_unlock(&t->lock);
-    if (was_clean) {
+    if (was_clean || atomic_load(&t->unsure)) {
         err = dp_tenant__save(t, diag);
+        ort_point("collection.announced");
         if (err != ORT_OK) {
             pthread_mutex_lock(&t->lock);
-            e->clean = true; /* nothing is written until the catalog says so */
+            e->clean = was_clean; /* nothing is written until the catalog says so */
             pthread_mutex_unlock(&t->lock);
         }
     }
@@ -112,6 +137,8 @@ open_files(dp_tenant *t, dp_entry *e, dp_schema *schema, uint64_t points_max, dp
         err = dp_tenant__make_data(t, e, &data_fd, diag);
     } else if (data_fd < 0) {
         err = ort_fail_errno(diag, ORT_EIO, "open its directory");
+    } else {
+        e->unrooted = e->unrooted || (e->points == 0 && !e->home);
     }
     /* Held for as long as the collection has the descriptor: a repair waits for that, and the
      * other way round. */
@@ -129,6 +156,7 @@ open_files(dp_tenant *t, dp_entry *e, dp_schema *schema, uint64_t points_max, dp
                                              .quota = t->quota,
                                              .points_max = points_max,
                                              .before_writes = before_writes,
+                                             .ask_again = &t->unsure,
                                              .make_index_dir = make_index_dir,
                                              .arg = e};
         err = dp_collection_open(out, data_fd, index_fd, &config, &t->all->config.collection, diag);
@@ -144,7 +172,7 @@ open_entry(dp_tenant *t, dp_entry *e, ort_diag *diag)
 {
     const uint64_t now = ort_mono_ms();
     if (e->failed_ms != 0 && now - e->failed_ms < DP_TENANT_RETRY_MS) {
-        return ort_fail(diag, ORT_EBUSY, "%s", e->failure.text);
+        return ort_fail(diag, e->failed_err, "%s", e->failure.text);
     }
     dp_collection *c = NULL;
     dp_schema *schema = dp_schema_ref(e->schema);
@@ -179,13 +207,15 @@ open_entry(dp_tenant *t, dp_entry *e, ort_diag *diag)
                       tenant, id, ort_err_code(err), diag != NULL ? diag->text : "");
         t->all->failed++;
         e->failed_ms = ort_mono_ms();
+        /* A new one wants room for its log. Whatever else it is, the collection is out of order. */
+        e->failed_err = err == ORT_ENOSPC ? ORT_ENOSPC : ORT_EBUSY;
         (void)ort_fail(&e->failure, err, "Collection `%s` (shard %s) is not available: %.350s",
                        e->name, id, diag != NULL ? diag->text : "");
         if (diag != NULL) {
             *diag = e->failure;
         }
         e->state = DP_ENTRY_CLOSED;
-        err = ORT_EBUSY;
+        err = e->failed_err;
     }
     pthread_cond_broadcast(&t->moved);
     dp_schema_unref(schema);

@@ -271,6 +271,9 @@ dp_tenant_drop_vector(dp_tenant *t, const char *name, size_t len, const char *ve
             err = ort_fail(diag, ORT_ECONFLICT, "the collection has changed meanwhile");
         }
         pthread_mutex_unlock(&t->lock);
+        if (err == ORT_OK && atomic_load(&t->unsure)) { /* its writes would wait for t->change */
+            err = dp_tenant__save(t, diag);
+        }
         if (err == ORT_OK) {
             err = drop_alone(t, e, own, vector, vector_len, until_mono_ns, diag);
         }

@@ -12,6 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/point.h"
+
 #define TREE_DEPTH_MAX 32
 
 void
@@ -109,7 +111,13 @@ ort_dir_make(int dir_fd, const char *name, ort_diag *diag)
     if (mkdirat(dir_fd, name, 0700) != 0) {
         return errno == EEXIST ? ORT_OK : ort_fail_errno(diag, ORT_EIO, "make directory %s", name);
     }
-    return ort_dir_sync(dir_fd, diag);
+    ort_point("dir.made");
+    const ort_err err = ort_dir_sync(dir_fd, diag);
+    if (err != ORT_OK) {
+        /* Who asks again would find it there and believe that it stays. */
+        (void)unlinkat(dir_fd, name, AT_REMOVEDIR);
+    }
+    return err;
 }
 
 ort_err
@@ -142,8 +150,8 @@ ort_file_read(int dir_fd, const char *name, size_t max_bytes, ort_buf *out, ort_
 }
 
 ort_err
-ort_file_replace(int dir_fd, const char *name, const void *bytes, size_t n, mode_t mode,
-                 ort_diag *diag)
+ort_file_switch(int dir_fd, const char *name, const void *bytes, size_t n, mode_t mode,
+                ort_diag *diag)
 {
     char fresh[NAME_MAX + 1];
     if (snprintf(fresh, sizeof fresh, "%s.new", name) >= (int)sizeof fresh) {
@@ -158,14 +166,23 @@ ort_file_replace(int dir_fd, const char *name, const void *bytes, size_t n, mode
         err = ort_fail_errno(diag, ORT_EIO, "fsync %s", fresh);
     }
     ort_fd_close(fd);
+    ort_point("file.written");
     if (err == ORT_OK && renameat(dir_fd, fresh, dir_fd, name) != 0) {
         err = ort_fail_errno(diag, ORT_EIO, "rename %s", fresh);
     }
     if (err != ORT_OK) {
         unlinkat(dir_fd, fresh, 0);
-        return err;
     }
-    return ort_dir_sync(dir_fd, diag);
+    return err;
+}
+
+ort_err
+ort_file_replace(int dir_fd, const char *name, const void *bytes, size_t n, mode_t mode,
+                 ort_diag *diag)
+{
+    const ort_err err = ort_file_switch(dir_fd, name, bytes, n, mode, diag);
+    ort_point("file.renamed");
+    return err == ORT_OK ? ort_dir_sync(dir_fd, diag) : err;
 }
 
 static ort_err

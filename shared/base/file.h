@@ -22,7 +22,8 @@ ORT_NODISCARD ort_err ort_pread_full(int fd, void *bytes, size_t n, uint64_t at,
  * one. Returns the descriptor, or -1 with errno. O_CLOEXEC is added. */
 int ort_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 
-/* mkdir -p of one path component, made durable: ORT_OK also when it is there. */
+/* mkdir -p of one path component, made durable: ORT_OK also when it is there. What could not be
+ * made durable is taken away again. */
 ORT_NODISCARD ort_err ort_dir_make(int dir_fd, const char *name, ort_diag *diag);
 
 ORT_NODISCARD ort_err ort_dir_sync(int dir_fd, ort_diag *diag);
@@ -34,9 +35,15 @@ ORT_NODISCARD ort_err ort_file_read(int dir_fd, const char *name, size_t max_byt
                                     ort_diag *diag);
 
 /* Replaces the file `name` with these bytes so that a crash leaves the old content or the new:
- * name.new is written and fsynced, renamed, and the directory is fsynced. */
+ * name.new is written and fsynced, renamed, and the directory is fsynced. A failure may leave
+ * either: the last of these steps may be the one that failed. */
 ORT_NODISCARD ort_err ort_file_replace(int dir_fd, const char *name, const void *bytes, size_t n,
                                        mode_t mode, ort_diag *diag);
+
+/* The same without the last step, for who must tell the two apart: a failure leaves the old
+ * content; ORT_OK the new, for good once ort_dir_sync() says so. */
+ORT_NODISCARD ort_err ort_file_switch(int dir_fd, const char *name, const void *bytes, size_t n,
+                                      mode_t mode, ort_diag *diag);
 
 /* Removes a file, or a directory with all below it; ORT_OK when it is not there. Follows no link.
  */

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
+#include "base/point.h"
 #include "storage/io.h"
 #include "support/scratch.h"
 #include "tenant/snapshots.h"
@@ -433,7 +434,7 @@ main(void)
         MUST(child >= 0);
         if (child == 0) {
             points_left = 1 + round % 40; /* a round of work passes some thirty */
-            dp_io_set_point(stop_at_point);
+            ort_point_set(stop_at_point);
             work(place.fd);
         }
         int status;

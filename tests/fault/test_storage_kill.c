@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "storage/io.h"
+#include "base/point.h"
 #include "support/scratch.h"
 #include "support/shard_model.h"
 
@@ -118,7 +118,7 @@ main(void)
         if (child == 0) {
             if (round % 2 == 0) {
                 points_left = 1 + (int)(mix((uint64_t)round) % 150);
-                dp_io_set_point(stop_at_point);
+                ort_point_set(stop_at_point);
             }
             write_until_killed(place.fd);
         }

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "storage/io.h"
+#include "base/point.h"
 #include "support/shard_model.h"
 #include "support/sim_disk.h"
 
@@ -254,7 +254,7 @@ main(void)
     signal(SIGABRT, name_the_seed);
     signal(SIGSEGV, name_the_seed);
     signal(SIGBUS, name_the_seed);
-    dp_io_set_point(write_beside);
+    ort_point_set(write_beside);
     if (one != NULL) {
         run_seed(strtoull(one, NULL, 10));
         return 0;

@@ -16,9 +16,9 @@
 
 #include "base/crc32c.h"
 #include "base/file.h"
+#include "base/point.h"
 #include "base/thread.h"
 #include "storage/dump.h"
-#include "storage/io.h"
 #include "tenant/snapshots.h"
 #include "tenant_support.h"
 
@@ -351,7 +351,7 @@ a_crash_while_it_moves_in_loses_nothing(void **state)
         const pid_t child = fork();
         if (child == 0) {
             die_at = points[i];
-            dp_io_set_point(die);
+            ort_point_set(die);
             ort_diag diag = {""};
             dp_tenant *t;
             dp_collection *c;
