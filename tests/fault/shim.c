@@ -346,28 +346,65 @@ sync_file_range(int fd, off64_t at, off64_t n, unsigned flags)
 
 /* --- names ------------------------------------------------------------------------------------ */
 
+static bool
+rename_is_refused(int from_fd, const char *from, int to_fd, const char *to)
+{
+    struct stat st;
+    if (!name_is_below(from_fd, from) && !name_is_below(to_fd, to)) {
+        return false;
+    }
+    if (refused(SHIM_RENAME)) {
+        return true;
+    }
+    const int error = errno;
+    if (control->broken_inode != 0 && fstatat(from_fd, from, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        is_broken(&st)) {
+        control->broken_renames++;
+    }
+    errno = error;
+    return false;
+}
+
 int
 rename(const char *from, const char *to)
 {
     REAL(rename)
-    const bool ours = name_is_below(AT_FDCWD, from) || name_is_below(AT_FDCWD, to);
-    return ours && refused(SHIM_RENAME) ? -1 : real(from, to);
+    return rename_is_refused(AT_FDCWD, from, AT_FDCWD, to) ? -1 : real(from, to);
 }
 
 int
 renameat(int from_fd, const char *from, int to_fd, const char *to)
 {
     REAL(renameat)
-    const bool ours = name_is_below(from_fd, from) || name_is_below(to_fd, to);
-    return ours && refused(SHIM_RENAME) ? -1 : real(from_fd, from, to_fd, to);
+    return rename_is_refused(from_fd, from, to_fd, to) ? -1 : real(from_fd, from, to_fd, to);
 }
 
 int
 renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
 {
     REAL(renameat2)
-    const bool ours = name_is_below(from_fd, from) || name_is_below(to_fd, to);
-    return ours && refused(SHIM_RENAME) ? -1 : real(from_fd, from, to_fd, to, flags);
+    return rename_is_refused(from_fd, from, to_fd, to) ? -1 : real(from_fd, from, to_fd, to, flags);
+}
+
+int
+mkdirat(int dir_fd, const char *name, mode_t mode)
+{
+    REAL(mkdirat)
+    return name_is_below(dir_fd, name) && refused(SHIM_MAKE) ? -1 : real(dir_fd, name, mode);
+}
+
+int
+mkdir(const char *name, mode_t mode)
+{
+    return mkdirat(AT_FDCWD, name, mode);
+}
+
+int
+linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
+{
+    REAL(linkat)
+    return name_is_below(to_fd, to) && refused(SHIM_MAKE) ? -1
+                                                          : real(from_fd, from, to_fd, to, flags);
 }
 
 /* A removed file's inode may be given to another, and an emptied one's failed pages are gone. */

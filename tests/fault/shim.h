@@ -24,6 +24,8 @@ enum {
     SHIM_OPEN = 8,      /* open, openat, creat, openat2: for writing or creating */
     SHIM_TRUNCATE = 16, /* ftruncate */
     SHIM_UNLINK = 32,   /* unlink, unlinkat */
+    SHIM_MAKE = 64,     /* mkdir, mkdirat, linkat */
+    SHIM_ALL = 127,
 };
 
 typedef struct {
@@ -42,5 +44,6 @@ typedef struct {
      * there or synced again since cannot be vouched for. inode 0: none. */
     _Atomic(uint64_t) broken_device, broken_inode;
     _Atomic(uint64_t) broken_writes, broken_syncs;
+    _Atomic(uint64_t) broken_renames; /* it was given another name, as if it were whole */
 } shim_control;
 #endif /* TESTS_FAULT_SHIM_H */

@@ -163,7 +163,9 @@ static void
 open_parts(test_node *node)
 {
     ort_diag diag = {{0}};
-    const dp_tenants_config tenants = {.collection = {.workers = node->workers}};
+    const dp_tenants_config tenants = {
+        .collection = {.workers = node->workers, .checkpoint_bytes = node->checkpoint_bytes},
+        .open_max = node->open_max};
     must(dp_tenants_open(&node->tenants, node->fd, &tenants, &diag), &diag, "tenants");
     const dp_gate_config gate = {
         .routes = node->routes,
@@ -188,7 +190,7 @@ open_parts(test_node *node)
     ort_http_options options = {
         .listeners = &listener,
         .listener_count = 1,
-        .threads = 160,
+        .threads = node->threads != 0 ? node->threads : 160,
         .head_ms = limit_ms,
         .body_chunk_ms = limit_ms,
         .body_total_ms = 2 * limit_ms,
@@ -214,14 +216,21 @@ close_parts(test_node *node)
 void
 test_node_start(test_node *node, test_tenant *tenants, size_t count)
 {
+    char dir[sizeof node->dir] = "/tmp/orthant-test-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    ort_random_bytes(node->pepper, sizeof node->pepper);
+    test_node_open(node, dir, tenants, count);
+}
+
+void
+test_node_open(test_node *node, const char *dir, test_tenant *tenants, size_t count)
+{
     ort_diag diag = {{0}};
 
     ort_log_set_level(ORT_LOG_WARN_);
-    snprintf(node->dir, sizeof node->dir, "/tmp/orthant-test-XXXXXX");
-    assert_non_null(mkdtemp(node->dir));
+    snprintf(node->dir, sizeof node->dir, "%s", dir);
     node->fd = open(node->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(node->fd >= 0);
-    ort_random_bytes(node->pepper, sizeof node->pepper);
     ort_sign_key_new(&node->hub_key);
     must(ort_metrics_new(&node->metrics), NULL, "metrics");
     must(ort_pool_new(&node->workers, "build", 1, 1024, &diag), &diag, "pool");
@@ -241,14 +250,20 @@ test_node_restart(test_node *node)
 }
 
 void
-test_node_stop(test_node *node)
+test_node_close(test_node *node)
 {
-    ort_diag diag = {{0}};
     close_parts(node);
     dp_routes_free(node->routes);
     ort_pool_free(node->workers);
     ort_metrics_free(node->metrics);
     ort_fd_close(node->fd);
+}
+
+void
+test_node_stop(test_node *node)
+{
+    ort_diag diag = {{0}};
+    test_node_close(node);
     const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     must(ort_tree_remove(tmp, node->dir + strlen("/tmp/"), &diag), &diag, "remove");
     ort_fd_close(tmp);

@@ -45,9 +45,13 @@ typedef struct {
     ort_sign_key hub_key; /* signs grants for hub TEST_HUB and node TEST_SELF */
     uint64_t version;
     dp_forward *forward; /* the test's: set it before the first request that needs it */
+    /* Options, set before the start; 0: as ever. */
     size_t body_bytes_max;
     uint32_t queue_max;
-    bool impatient; /* slow senders are cut after half a second instead of never */
+    bool impatient;            /* slow senders are cut after half a second instead of never */
+    uint32_t threads;          /* of the HTTP front */
+    uint32_t open_max;         /* open collections */
+    uint64_t checkpoint_bytes; /* of log, after which one is made */
 } test_node;
 
 #define TEST_SELF 0x1111u
@@ -55,8 +59,14 @@ typedef struct {
 #define TEST_OTHER 0x2222u
 
 /* Starts it on a free port of 127.0.0.1, in a new directory, in region eu-central. Ends the test
- * when anything fails. options may be set in *node before (queue_max, body_bytes_max, impatient). */
+ * when anything fails. */
 void test_node_start(test_node *node, test_tenant *tenants, size_t count);
+
+/* The same in a directory that is there, which may hold what another process left. Keys are the
+ * same when tenants (and the pepper, which the caller may set) are; test_node_close() leaves it
+ * there. */
+void test_node_open(test_node *node, const char *dir, test_tenant *tenants, size_t count);
+void test_node_close(test_node *node);
 
 /* A new table of these tenants: makes ids and tokens that are missing. */
 void test_node_set_table(test_node *node, test_tenant *tenants, size_t count);
