@@ -7,10 +7,12 @@
 #include <unistd.h>
 
 #include "base/crc32c.h"
-#include "index/hnsw.h"
+#include "index/hnsw_values.h"
 
 #define DIM 4u
-#define SLOTS 300u
+#define SLOTS 640u
+#define ROOM 1024u /* rows that there are */
+#define FIELD 5u   /* whose value 1 most slots have: enough to be linked */
 #define PAGE 4096u
 #define TABLE 128u
 #define ROW 24u
@@ -19,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static dp_rows rows;
 static dp_chunk directory[1];
-static float vectors[512 * DIM];
+static float vectors[ROOM * DIM];
 static unsigned char *sound;
 static size_t sound_bytes;
 static int dir = -1;
@@ -35,7 +37,7 @@ prepare(void)
     ort_err err;
     int fd;
 
-    rows = (dp_rows){.chunk_bits = 9, .stride_bytes = DIM * 4, .dim = DIM, .elem = DP_ELEM_F32};
+    rows = (dp_rows){.chunk_bits = 10, .stride_bytes = DIM * 4, .dim = DIM, .elem = DP_ELEM_F32};
     atomic_store(&rows.chunks, directory);
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
         vectors[i] = (float)(i * 2654435761U % 1000) / 100.0F;
@@ -49,6 +51,14 @@ prepare(void)
     assert(err == ORT_OK);
     err = dp_hnsw_build(graph, 0, SLOTS, NULL, 1, NULL, NULL);
     assert(err == ORT_OK);
+    err = dp_hnsw_field_add(graph, FIELD, 4, NULL);
+    assert(err == ORT_OK);
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        const uint64_t value = i % 8 == 7 ? 2 : 1;
+
+        err = dp_hnsw_value_add(graph, FIELD, i, &value, 1);
+        assert(err == ORT_OK);
+    }
     err = dp_hnsw_save(graph, dir, "graph", &stamp, NULL);
     assert(err == ORT_OK);
     (void)err;
@@ -96,7 +106,7 @@ fit_checksums(unsigned char *file)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    dp_hnsw_stamp stamp = {.owner = {1, 2}, .slot_end = 512};
+    dp_hnsw_stamp stamp = {.owner = {1, 2}, .slot_end = ROOM};
     dp_hnsw *graph = NULL;
     unsigned char *file;
     ort_err err;
@@ -111,7 +121,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     memcpy(file, sound, sound_bytes);
     for (size_t i = 0; i + 3 <= size && i < 300; i += 3) {
-        file[(data[i] | (size_t)data[i + 1] << 8) % sound_bytes] = data[i + 2];
+        /* Two bytes do not reach all of the file: every second change begins farther behind. */
+        const size_t at = (data[i] | (size_t)data[i + 1] << 8) + i / 3 % 2 * 32768;
+
+        file[at % sound_bytes] = data[i + 2];
     }
     fit_checksums(file);
     fd = openat(dir, "bad", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -121,6 +134,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     close(fd);
     err = dp_hnsw_load(&graph, &rows, &config, dir, "bad", &stamp, NULL);
     if (err == ORT_OK) {
+        const dp_hnsw_among among = {.field = FIELD, .value = 1};
+        dp_hnsw_field_report links;
         dp_hnsw_report report;
         dp_hit hits[10];
         size_t n = 0;
@@ -131,7 +146,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 abort();
             }
         }
-        if (dp_hnsw_check(graph, &report) != ORT_OK || dp_hnsw_delete(graph, 400) == ORT_OK) {
+        err = dp_hnsw_search(graph, vectors, (dp_hnsw_query){.k = 10, .among = &among}, NULL, hits,
+                             &n);
+        if (err != ORT_OK && err != ORT_ENOTFOUND) {
+            abort();
+        }
+        err = dp_hnsw_field_check(graph, FIELD, &links); /* the field may have another number */
+        if (err != ORT_OK && err != ORT_ENOTFOUND) {
+            abort();
+        }
+        if (dp_hnsw_check(graph, &report) != ORT_OK || dp_hnsw_delete(graph, 1000) == ORT_OK) {
             abort();
         }
         if (n > 0 && dp_hnsw_delete(graph, hits[0].slot) != ORT_OK) {
