@@ -371,6 +371,7 @@ start_agent(dp_node_process *node, ort_diag *diag)
         .dir_fd = node->node_fd,
         .join_url = first_or_null(&c->hub.urls),
         .join_token = token[0] != '\0' ? token : NULL,
+        .control_url = c->hub.control[0] != '\0' ? c->hub.control : NULL,
         .hint_url = first_or_null(&c->hub.publish),
         .plain_ok = c->hub.urls.count > 0 && is_plain_url(c->hub.urls.items[0]),
         .name = c->name[0] != '\0' ? c->name : host,

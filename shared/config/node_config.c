@@ -88,6 +88,10 @@ static const ort_config_key keys[] = {
     LIST("hub.urls", hub.urls, NULL, 1, 8, "NNG URLs of the hub where nodes join."),
     LIST("hub.publish", hub.publish, "", 0, 8,
          "NNG URLs of the hub's hints, in the order of `hub.urls`; empty: as the hub says."),
+    STRING(
+        "hub.control", hub.control, "", 0, URL_MAX_,
+        "NNG URL where the hub takes heartbeats; empty: as it said at the join. For a hub that has "
+        "moved."),
     STRING("hub.join_token_file", hub.join_token_file, "", 0, PATH_MAX_,
            "File with the one-time join token; not needed any more once the node has joined."),
     BOOL("hub.allow_plain", hub.allow_plain, "false",
@@ -143,6 +147,9 @@ check(const void *config, ort_diag *diag)
     }
     for (uint64_t i = 0; err == ORT_OK && i < c->hub.publish.count; i++) {
         err = ort_config__nng_url("hub.publish", c->hub.publish.items[i], diag);
+    }
+    if (err == ORT_OK) {
+        err = ort_config__nng_url("hub.control", c->hub.control, diag);
     }
     if (err == ORT_OK) {
         err = ort_config__nng_url("forward.listen", c->forward.listen, diag);

@@ -32,8 +32,9 @@ typedef struct {
     } http;
 
     struct {                        /* hub.*: the control plane */
-        ort_config_strings urls;    /* NNG URLs for hello, heartbeat, fetch */
-        ort_config_strings publish; /* NNG URLs for table pushes, same order */
+        ort_config_strings urls;    /* NNG URLs where nodes join */
+        ort_config_strings publish; /* NNG URLs of hints, same order; none: as the hub says */
+        char *control;              /* NNG URL for hello, heartbeat, fetch; "": as the hub says */
         char *join_token_file;      /* file with the one-time token; "" once joined */
         bool allow_plain;           /* plain tcp:// off loopback */
         uint32_t heartbeat_ms;      /* between heartbeats */
