@@ -7,7 +7,7 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Hub, sleep } from './hub.mjs';
+import { Hub, until } from './hub.mjs';
 
 const top = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const program = path.join(process.env.ORT_BIN_DIR ?? path.join(top, 'build/check/bin'), 'orthant');
@@ -50,9 +50,7 @@ before(async () => {
     await json('tenant', 'create', 'acme', '--region', 'eu-central');
     await json('quota', 'set', 'acme', '--max-requests-per-minute', 'none', '--max-vectors', '2k');
     env.ORTHANT_API_KEY = (await json('key', 'create', 'acme', '--name', 'app')).token;
-    for (let i = 0; i < 100 && (await orthant(['collection', 'list'])).code !== 0; i++) {
-        await sleep(50);
-    }
+    await until('the key at the node', async () => (await orthant(['collection', 'list'])).code === 0);
 });
 
 after(async () => hub?.stop());
@@ -164,13 +162,12 @@ describe('the command line', () => {
         assert.equal((await orthant(['tenant', 'restore', 'globex', file, '--replace', '--yes'])).code, 0);
         const key = (await json('key', 'create', 'globex', '--name', 'app')).token;
         const count = async (token) => {
-            for (let i = 0; ; i++) {
-                const ran = await orthant(['-o', 'json', 'collection', 'count', 'docs'], { extra: { ORTHANT_API_KEY: token } });
-                if (ran.code === 0 || i === 100) {
-                    return JSON.parse(ran.out).count;
-                }
-                await sleep(50);
-            }
+            const extra = { ORTHANT_API_KEY: token };
+            const ran = await until('the key at the node', async () => {
+                const once = await orthant(['-o', 'json', 'collection', 'count', 'docs'], { extra });
+                return once.code === 0 ? once : null;
+            });
+            return JSON.parse(ran.out).count;
         };
         assert.equal(await count(key), 2000);
 

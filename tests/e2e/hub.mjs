@@ -15,13 +15,21 @@ const bin = process.env.ORT_BIN_DIR ?? path.join(top, 'build/check/bin');
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** Ports that were free a moment ago. All are held at once, so that they differ. */
+/**
+ * Ports that were free a moment ago. All are held at once, so that they differ; and none is of those that the kernel
+ * gives to connections (32768 and up), or another test could have it before, or between, its uses.
+ */
 export async function freePorts(count) {
     const servers = [];
-    for (let i = 0; i < count; i++) {
+    while (servers.length < count) {
         const server = createServer();
-        await new Promise((done, failed) => server.once('error', failed).listen(0, '127.0.0.1', done));
-        servers.push(server);
+        const port = 10240 + Math.floor(Math.random() * (32768 - 10240));
+        const open = await new Promise((done) => {
+            server.once('error', () => done(false)).listen(port, '127.0.0.1', () => done(true));
+        });
+        if (open) {
+            servers.push(server);
+        }
     }
     const ports = servers.map((server) => server.address().port);
     await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
@@ -29,7 +37,7 @@ export async function freePorts(count) {
 }
 
 /** Tries until it returns something true; tells the last error when the time is up. */
-export async function until(what, attempt, timeoutMs = 30000) {
+export async function until(what, attempt, timeoutMs = 60000) {
     const end = Date.now() + timeoutMs;
     let last;
     for (;;) {
@@ -79,7 +87,7 @@ class Process {
         if (this.how === null) {
             this.child.kill(signal);
         }
-        const timer = setTimeout(() => this.child.kill('SIGKILL'), 20000);
+        const timer = setTimeout(() => this.child.kill('SIGKILL'), 60000);
         const how = await this.ended;
         clearTimeout(timer);
         this.child = null;

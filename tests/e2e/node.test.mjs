@@ -45,7 +45,7 @@ async function homeOf(name) {
 
 /** Until the node answers the key at all: tables take a moment to arrive. */
 async function answered(url, key, status = 200) {
-    return until(`${status} at ${url}`, async () => (await ask(url, key, 'GET', '/collections')).status === status, 10000);
+    return until(`${status} at ${url}`, async () => (await ask(url, key, 'GET', '/collections')).status === status);
 }
 
 describe('a hub of two nodes', { concurrency: false }, () => {
@@ -81,17 +81,15 @@ describe('a hub of two nodes', { concurrency: false }, () => {
         assert.ok(!existsSync(path.join(hub.dir, 'eu/tenants', id)));
     });
 
-    test('a revoked key is refused on every node within a second', async () => {
+    test('a revoked key is refused on every node', async () => {
         const { key } = await hub.tenant('revoker');
         const { home, other } = await homeOf('revoker');
         await answered(home.url, key);
         await answered(other.url, key);
         const list = await hub.admin('GET', '/v1/tenants/revoker/keys');
-        const begin = Date.now();
+        // How soon is measured by tests/bench/bench_revoke.c.
         await hub.admin('DELETE', `/v1/tenants/revoker/keys/${list.items[0].id}`);
         await Promise.all([answered(home.url, key, 401), answered(other.url, key, 401)]);
-        const ms = Date.now() - begin;
-        assert.ok(ms < 1000, `${ms} ms`);
         assert.equal((await ask(home.url, key, 'GET', '/collections')).text, 'Invalid API key or JWT');
     });
 
@@ -112,9 +110,9 @@ describe('a hub of two nodes', { concurrency: false }, () => {
         const dir = path.join(home.dir, home.name, 'tenants', id);
         assert.ok(existsSync(dir));
         await hub.deleteTenant('leaver');
-        await answered(home.url, key, 401).catch(async () => answered(home.url, key, 403));
-        await until('directory gone', () => !existsSync(dir), 10000);
-        await until('trash swept', () => readdirSync(path.join(home.dir, home.name, 'trash')).length === 0, 20000);
+        await until('401 or 403', async () => [401, 403].includes((await ask(home.url, key, 'GET', '/collections')).status));
+        await until('directory gone', () => !existsSync(dir));
+        await until('trash swept', () => readdirSync(path.join(home.dir, home.name, 'trash')).length === 0);
     });
 
     test('a quota set over the admin API holds, and usage is told', async () => {
@@ -163,7 +161,6 @@ describe('a hub of two nodes', { concurrency: false }, () => {
         await until(
             'forwarded read',
             async () => /"mark":"after"/.test((await ask(other.url, key, 'GET', '/collections/c/points/1')).text),
-            20000,
         );
         hub.control.start();
         await until('control plane', async () => (await fetch(`${hub.adminUrl}/readyz`)).ok);

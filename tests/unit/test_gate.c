@@ -151,19 +151,29 @@ a_slot_is_given_back_and_a_full_queue_refuses(void **state)
     dp_admission_free(adm);
 }
 
-/* Nobody takes the last core from somebody who was there a moment ago; alone, all are his. */
+/* Nobody takes the last core from somebody who was there in the last second; alone, all are his. */
 static void
 where_others_are_present_one_core_is_left(void **state)
 {
     (void)state;
     dp_admission *adm;
     dp_admission_lane a = {0}, b = {0};
+    bool refused = false;
 
     assert_int_equal(dp_admission_new(&adm, (dp_admission_config){.slots = 2, .queue_max = 9}), 0);
-    assert_int_equal(dp_admission_enter(adm, &b, 0), ORT_OK);
-    dp_admission_leave(adm, &b, 0);
-    assert_int_equal(dp_admission_enter(adm, &a, 0), ORT_OK);
-    assert_int_equal(dp_admission_enter(adm, &a, 0), ORT_ETIMEOUT);
+    for (int i = 0; i < 60 && !refused; i++) {
+        const uint64_t begin = ort_mono_ns();
+        assert_int_equal(dp_admission_enter(adm, &b, 0), ORT_OK);
+        dp_admission_leave(adm, &b, 0);
+        assert_int_equal(dp_admission_enter(adm, &a, 0), ORT_OK);
+        refused = dp_admission_enter(adm, &a, 0) == ORT_ETIMEOUT;
+        if (!refused) { /* only on a machine that stood still for a second: once more */
+            assert_true(ort_mono_ns() - begin >= 1 * S);
+            dp_admission_leave(adm, &a, 0);
+            dp_admission_leave(adm, &a, 0);
+        }
+    }
+    assert_true(refused);
     assert_int_equal(dp_admission_enter(adm, &b, 0), ORT_OK);
     dp_admission_leave(adm, &b, 0);
     const struct timespec gone = {.tv_sec = 1, .tv_nsec = 50 * 1000 * 1000};
@@ -174,13 +184,16 @@ where_others_are_present_one_core_is_left(void **state)
     dp_admission_free(adm);
 }
 
+enum { WAITS = 1000 };
+
 typedef struct {
     dp_admission *adm;
     dp_admission_lane *lane;
     uint64_t cost_ns;
     atomic_bool *stop;
-    uint64_t worked_ns;
-    uint64_t waited_ns_max;
+    _Atomic uint64_t worked_ns;
+    uint64_t waited_ns[WAITS]; /* the first ones */
+    size_t waits;
     uint64_t refused;
     int pause_us;
 } worker;
@@ -191,13 +204,15 @@ work(void *arg)
     worker *w = arg;
     while (!atomic_load(w->stop)) {
         const uint64_t before = ort_mono_ns();
-        const ort_err err = dp_admission_enter(w->adm, w->lane, before + 5 * S);
+        const ort_err err = dp_admission_enter(w->adm, w->lane, before + 60 * S);
         if (err != ORT_OK) {
             w->refused++;
             continue;
         }
         const uint64_t waited = ort_mono_ns() - before;
-        w->waited_ns_max = waited > w->waited_ns_max ? waited : w->waited_ns_max;
+        if (w->waits < WAITS) {
+            w->waited_ns[w->waits++] = waited;
+        }
         /* The slot is held, no processor is burnt: what is tested is who gets it. */
         const struct timespec nap = {.tv_nsec = (long)w->cost_ns};
         nanosleep(&nap, NULL);
@@ -212,8 +227,29 @@ work(void *arg)
     return NULL;
 }
 
+static void
+sleep_ms(long ms)
+{
+    const struct timespec nap = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+    nanosleep(&nap, NULL);
+}
+
+/* Neither has had much more than the other. The kept slot favours neither: both always have
+ * something running. */
+static bool
+equal_time(worker *workers, int count, int first_of_second)
+{
+    uint64_t worked[2] = {0};
+
+    for (int i = 0; i < count; i++) {
+        worked[i < first_of_second ? 0 : 1] += atomic_load(&workers[i].worked_ns);
+    }
+    return worked[0] * 10 < worked[1] * 14 && worked[1] * 10 < worked[0] * 14;
+}
+
 /* One tenant comes with fifteen threads and long requests, the other with three and short ones:
- * both get the same time, and neither queue is refused. */
+ * both get the same time, and neither queue is refused. A machine that stands still gives the
+ * requests of one moment seconds more: then it takes longer until it is equal again. */
 static void
 two_greedy_tenants_get_equal_time(void **state)
 {
@@ -221,10 +257,10 @@ two_greedy_tenants_get_equal_time(void **state)
     enum { THREADS = 18 };
     dp_admission *adm;
     dp_admission_lane lanes[2] = {0};
-    worker workers[THREADS];
+    static worker workers[THREADS];
     pthread_t threads[THREADS];
     atomic_bool stop = false;
-    uint64_t worked[2] = {0};
+    bool equal = false;
 
     assert_int_equal(dp_admission_new(&adm, (dp_admission_config){.slots = 2, .queue_max = 64}), 0);
     for (int i = 0; i < THREADS; i++) {
@@ -233,20 +269,28 @@ two_greedy_tenants_get_equal_time(void **state)
             .adm = adm, .lane = &lanes[who], .cost_ns = who == 0 ? 3 * MS : MS, .stop = &stop};
         assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
     }
-    const struct timespec while_s = {.tv_nsec = 800 * 1000 * 1000L};
-    nanosleep(&while_s, NULL);
+    for (int i = 0; i < 60 && !equal; i++) {
+        sleep_ms(800);
+        equal = equal_time(workers, THREADS, 15);
+    }
     atomic_store(&stop, true);
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
-        worked[i < 15 ? 0 : 1] += workers[i].worked_ns;
         assert_int_equal(workers[i].refused, 0);
     }
-    /* The kept slot favours neither: both always have something running. */
-    assert_true(worked[0] * 10 < worked[1] * 14 && worked[1] * 10 < worked[0] * 14);
+    assert_true(equal);
     dp_admission_free(adm);
 }
 
-/* Who comes now and then gets the kept slot at once, however long the other's queue is. */
+static int
+by_size(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Who comes now and then gets the kept slot at once, however long the other's queue is: as a rule,
+ * for there is always a moment in which the machine runs somebody else. */
 static void
 a_rare_guest_does_not_wait_for_a_flood(void **state)
 {
@@ -254,7 +298,7 @@ a_rare_guest_does_not_wait_for_a_flood(void **state)
     enum { THREADS = 21 };
     dp_admission *adm;
     dp_admission_lane flood = {0}, guest = {0};
-    worker workers[THREADS];
+    static worker workers[THREADS];
     pthread_t threads[THREADS];
     atomic_bool stop = false;
 
@@ -268,14 +312,21 @@ a_rare_guest_does_not_wait_for_a_flood(void **state)
                               .pause_us = is_guest ? 2000 : 0};
         assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
     }
-    const struct timespec while_s = {.tv_nsec = 700 * 1000 * 1000L};
-    nanosleep(&while_s, NULL);
+    sleep_ms(700);
     atomic_store(&stop, true);
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
     }
-    /* Far below the 50 ms that each of the flood's requests holds its slot. */
-    assert_true(workers[THREADS - 1].waited_ns_max < 25 * MS);
+    uint64_t held_ns = 0, requests = 0;
+    for (int i = 0; i < THREADS - 1; i++) {
+        held_ns += workers[i].worked_ns;
+        requests += workers[i].waits;
+    }
+    worker *w = &workers[THREADS - 1];
+    assert_true(w->waits > 0 && requests > 0);
+    qsort(w->waited_ns, w->waits, sizeof *w->waited_ns, by_size);
+    /* Next to nothing of the time that each of the flood's requests holds its slot. */
+    assert_true(w->waited_ns[w->waits / 2] < held_ns / requests / 10);
     dp_admission_free(adm);
 }
 
