@@ -121,7 +121,7 @@ come_back(int fd, const char *key, const char *target)
 {
     const struct timespec nap = {.tv_nsec = 200000000};
     int status = ask(fd, key, "POST", target, "{}");
-    for (int tries = 0; tries < 50 && status != 200; tries++) {
+    for (int tries = 0; tries < 300 && status != 200; tries++) {
         (void)nanosleep(&nap, NULL);
         status = ask(fd, key, "POST", target, "{}");
     }

@@ -143,7 +143,7 @@ void
 await_closed(node *n)
 {
     dp_tenants_stats stats;
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 2400; i++) {
         dp_tenants_get_stats(n->all, &stats);
         if (stats.collections_open == 0) {
             return;

@@ -452,7 +452,7 @@ wait_for_graph(fixture *f, uint64_t indexed)
 {
     dp_collection_info info;
 
-    assert_int_equal(dp_collection_wait_indexed(f->c, ort_mono_ns() + UINT64_C(60000000000)),
+    assert_int_equal(dp_collection_wait_indexed(f->c, ort_mono_ns() + UINT64_C(240000000000)),
                      ORT_OK);
     dp_collection_get_info(f->c, &info);
     assert_int_equal(info.indexed_vectors, indexed);

@@ -560,7 +560,7 @@ answers_are_those_of_the_model(void **state)
             }
         }
         ask_all(r, 15);
-        assert_int_equal(dp_collection_wait_indexed(r->f.c, ort_mono_ns() + UINT64_C(60000000000)),
+        assert_int_equal(dp_collection_wait_indexed(r->f.c, ort_mono_ns() + UINT64_C(240000000000)),
                          ORT_OK);
         ask_all(r, 30);
         ask_for_facet(r);
@@ -601,7 +601,7 @@ an_order_over_many_matches_is_walked(void **state)
         ort_buf_fini(&buf);
     }
     declare(r, "n", "\"integer\"");
-    assert_int_equal(dp_collection_wait_indexed(r->f.c, ort_mono_ns() + UINT64_C(60000000000)),
+    assert_int_equal(dp_collection_wait_indexed(r->f.c, ort_mono_ns() + UINT64_C(240000000000)),
                      ORT_OK);
     assert_int_equal(dp_path_parse(&path, "n", 1, NULL), ORT_OK);
     dp_filter *filter = make_filter("{\"must\":{\"key\":\"odd\",\"match\":{\"value\":true}}}");

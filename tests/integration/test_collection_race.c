@@ -211,7 +211,7 @@ readers_see_whole_operations(void **state)
         pthread_join(readers[i], NULL);
     }
     assert_int_equal(written, PAIR_WRITERS);
-    assert_int_equal(dp_collection_wait_indexed(f.c, ort_mono_ns() + UINT64_C(30000000000)),
+    assert_int_equal(dp_collection_wait_indexed(f.c, ort_mono_ns() + UINT64_C(240000000000)),
                      ORT_OK);
     const uint64_t before = count_where(&f, NULL);
     fixture_reopen(&f);
@@ -276,7 +276,7 @@ a_new_schema_does_not_wait_for_a_checkpoint(void **state)
     dp_schema_unref(now);
     atomic_store(&disk_is_stuck, false);
     pthread_join(thread, NULL);
-    assert_int_equal(dp_collection_wait_indexed(f.c, ort_mono_ns() + UINT64_C(30000000000)),
+    assert_int_equal(dp_collection_wait_indexed(f.c, ort_mono_ns() + UINT64_C(240000000000)),
                      ORT_OK);
     dp_schema_unref(f.schema);
     f.schema = fresh;

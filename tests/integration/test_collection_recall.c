@@ -98,7 +98,7 @@ assert_recall(run *r, const char *filter, const char *when)
 static void
 wait_indexed(run *r)
 {
-    assert_int_equal(dp_collection_wait_indexed(r->f.c, ort_mono_ns() + UINT64_C(60000000000)),
+    assert_int_equal(dp_collection_wait_indexed(r->f.c, ort_mono_ns() + UINT64_C(240000000000)),
                      ORT_OK);
 }
 
@@ -202,7 +202,7 @@ codes_follow_the_settings(void **state)
     }
     wait_indexed(&r);
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-        const uint64_t until = ort_mono_ns() + UINT64_C(60000000000);
+        const uint64_t until = ort_mono_ns() + UINT64_C(240000000000);
         dp_collection_info info;
         set_quantization(&r, kinds[k].config);
         do {

@@ -136,7 +136,7 @@ crossing_the_threshold_loses_nothing_and_doubles_nothing(void **state)
         was_scanned = was_scanned || info.indexed_vectors == 0;
         was_walked = was_walked || info.indexed_vectors > 0;
     }
-    assert_int_equal(dp_collection_wait_indexed(f.c, ort_mono_ns() + UINT64_C(60000000000)),
+    assert_int_equal(dp_collection_wait_indexed(f.c, ort_mono_ns() + UINT64_C(240000000000)),
                      ORT_OK);
     atomic_store(&stop, true);
     for (size_t i = 0; i < 2; i++) {
@@ -169,7 +169,7 @@ below_the_threshold_there_is_no_graph(void **state)
     put_others(&f, 0, 400);
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(dp_collection_checkpoint(f.c, &diag), ORT_OK);
-        assert_int_equal(dp_collection_wait_indexed(f.c, ort_mono_ns() + UINT64_C(10000000000)),
+        assert_int_equal(dp_collection_wait_indexed(f.c, ort_mono_ns() + UINT64_C(240000000000)),
                          ORT_OK);
         dp_collection_get_info(f.c, &info);
         assert_true(info.green);

@@ -409,7 +409,7 @@ a_running_node_serves_what_was_repaired(void **state)
     assert_int_equal(stats.collections_failed, 1);
     assert_int_equal(inspect(&f, "repair", f.path).damaged, 0);
     assert_said(&f, "open"); /* the other one is not looked at */
-    const uint64_t until = ort_mono_ms() + 10000;
+    const uint64_t until = ort_mono_ms() + 60000;
     while (dp_tenant_use(t, "c", 1, &c, &diag) != ORT_OK && ort_mono_ms() < until) {
         const struct timespec nap = {.tv_nsec = 50000000};
         nanosleep(&nap, NULL);
@@ -461,7 +461,7 @@ the_scrubber_finds_what_nobody_reads(void **state)
     const int dir = open(f.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (unsigned run_number = 0; run_number < 2; run_number++) {
         assert_int_equal(dp_tenants_open(&f.all, dir, &config, &diag), ORT_OK);
-        const uint64_t until = ort_mono_ms() + 20000;
+        const uint64_t until = ort_mono_ms() + 60000;
         do {
             const struct timespec nap = {.tv_nsec = 20000000};
             nanosleep(&nap, NULL);

@@ -62,7 +62,7 @@ declare_all(fixture *f)
 static void
 wait_built(fixture *f)
 {
-    assert_int_equal(dp_collection_wait_indexed(f->c, ort_mono_ns() + UINT64_C(60000000000)),
+    assert_int_equal(dp_collection_wait_indexed(f->c, ort_mono_ns() + UINT64_C(240000000000)),
                      ORT_OK);
 }
 

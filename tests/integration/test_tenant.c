@@ -162,8 +162,13 @@ idle_collections_close_and_open_again(void **state)
     assert_int_equal(create(t, "a", &diag), ORT_OK);
     assert_int_equal(upsert(t, "a", 0, 4, &diag), ORT_OK);
     await_closed(&n);
-    assert_int_equal(count(t, "a"), 4);
-    dp_tenants_get_stats(n.all, &stats);
+    for (int i = 0; i < 100; i++) { /* it may close again before we look, on a slow machine */
+        assert_int_equal(count(t, "a"), 4);
+        dp_tenants_get_stats(n.all, &stats);
+        if (stats.collections_open == 1) {
+            break;
+        }
+    }
     assert_int_equal(stats.collections_open, 1);
     dp_tenant_unref(t);
     node_fini(&n);
@@ -187,7 +192,7 @@ a_deleted_tenant_leaves_nothing_behind(void **state)
     assert_int_equal(dp_tenants_delete(n.all, ACME, &diag), ORT_OK);
     assert_false(dp_tenants_exists(n.all, ACME));
     assert_int_equal(dp_tenants_delete(n.all, ACME, &diag), ORT_OK);
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 2400; i++) {
         dp_tenants_get_stats(n.all, &stats);
         if (stats.trash_left == 0) {
             break;
@@ -458,7 +463,7 @@ the_idlest_close_when_too_many_are_open(void **state)
         assert_int_equal(upsert(t, name, 0, 1, &diag), ORT_OK);
         sleep_ms(5); /* "when used" is in milliseconds */
     }
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 6000; i++) {
         dp_tenants_get_stats(n.all, &stats);
         if (stats.collections_open <= 3) {
             break;

@@ -309,7 +309,7 @@ an_older_tenant_is_read_and_moves_in_when_it_closes(void **state)
     node_start(&n);
     dp_tenant *t = tenant(&n, ACME);
     assert_int_equal(count(t, "a"), 8);
-    for (int i = 0; i < 400 && count_found(&n, "-type d") > 1; i++) {
+    for (int i = 0; i < 2400 && count_found(&n, "-type d") > 1; i++) {
         sleep_ms(25);
     }
     assert_int_equal(count_found(&n, "-type d"), 1);
@@ -359,7 +359,7 @@ a_crash_while_it_moves_in_loses_nothing(void **state)
                 dp_tenants_get(n.all, ACME, &t, &diag) == ORT_OK &&
                 dp_tenant_use(t, "a", 1, &c, &diag) == ORT_OK) {
                 dp_tenant_release(t, c);
-                sleep_ms(20000);
+                sleep_ms(120000);
             }
             _exit(1);
         }

@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "crypto/x509.h"
 
-#define CALL_MS 10000
+#define CALL_MS 60000
 
 void
 sim_node_init(sim_node *n, const char *name, const char *region)

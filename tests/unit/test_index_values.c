@@ -611,7 +611,7 @@ searches_beside_changes(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, search_all_the_time, &a), 0);
     }
     const uint64_t until = ort_mono_ns() + STRESS_MS * UINT64_C(1000000);
-    while (ort_mono_ns() < until) {
+    while (ort_mono_ns() < until || atomic_load(&a.searches) == 0) {
         for (uint32_t i = 0; i < 50; i++) {
             const uint32_t slot = (uint32_t)(test_random(&seed) % N);
             const uint64_t value = value_of(slot);

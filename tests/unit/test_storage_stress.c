@@ -137,7 +137,7 @@ readers_writer_and_checkpoints_get_along(void **state)
                      ORT_OK);
     const uint64_t until = ort_mono_ns() + UINT64_C(2500000000);
     uint64_t random = 5;
-    while (ort_mono_ns() < until) {
+    while (ort_mono_ns() < until || atomic_load(&reads) == 0) {
         pthread_mutex_lock(&writing);
         for (int i = 0; i < 50; i++) {
             random = random * UINT64_C(6364136223846793005) + 1;
