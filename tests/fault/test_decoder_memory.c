@@ -691,7 +691,7 @@ tenants_files_without_memory_are_refused(void **state)
     fail_each("catalog", read_catalog, &w);
     /* A checkpoint that cannot plan merges of segments, of which there are none here, does without.
      */
-    fail_but("snapshot", read_snapshot, &w, 1);
+    fail_but("snapshot", read_snapshot, &w, 3);
     make_log(&w);
     fail_each("log of a collection", open_collection, &w);
     close(w.base);
