@@ -63,7 +63,7 @@ walk_value(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query,
     const double nodes = (double)dp_hnsw_count(graph) + (double)dp_hnsw_deleted(graph);
     const double more = nodes / ((double)dp_hnsw_count(graph) + 1) / share;
     size_t pool = (size_t)((double)ask.pool * more);
-    dp_walk_stop stop = DP_WALK_TO_THE_END;
+    dp_walk_stop stop;
     if (more < 1.02) {
         pool = ask.pool;
         stop = dp_hnsw__stop(graph, query->vector, ask.k, ask.depth, ask.ef, &pool);

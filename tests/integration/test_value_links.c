@@ -547,5 +547,8 @@ main(void)
         cmocka_unit_test(fields_are_declared_and_taken_away),
         cmocka_unit_test(without_a_field_there_is_no_graph),
     };
+#ifdef __SANITIZE_THREAD__ /* it is slow */
+    cmocka_set_test_filter("points_move_*");
+#endif
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

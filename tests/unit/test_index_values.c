@@ -566,6 +566,53 @@ every_flipped_bit_is_seen(void **state)
     temp_remove(path, dir);
 }
 
+/* tests/formats/hnsw-2-values.graph: 600 slots of 4 components without links among all; every
+ * eighth, slots 7, 15, .., has value 2, the others value 1. What is out there must open for ever.
+ */
+static void
+a_kept_file_opens(void **state)
+{
+    const dp_hnsw_config config = {.metric = DP_METRIC_EUCLID, .unlinked = true};
+    const dp_hnsw_among among = {.field = FIELD, .value = 1};
+    dp_hnsw_stamp read = {.owner = {7, 9}, .slot_end = 600};
+    const int dir = open("tests/formats", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    dp_hnsw_field_report report;
+    dp_hnsw *graph = NULL;
+    test_rows rows;
+    (void)state;
+    assert_true(dir >= 0);
+    test_rows_init(&rows, DP_ELEM_F32, 4, 600);
+    for (size_t slot = 0; slot < 600; slot++) {
+        float row[4];
+        for (size_t c = 0; c < 4; c++) {
+            row[c] = (float)((slot * 4 + c) * UINT64_C(2654435761) % 1000) / 100.0F;
+        }
+        test_rows_put(&rows, (uint32_t)slot, row);
+    }
+    assert_int_equal(
+        dp_hnsw_load(&graph, &rows.view, &config, dir, "hnsw-2-values.graph", &read, NULL), ORT_OK);
+    assert_int_equal(read.lsn, 1234);
+    assert_int_equal(dp_hnsw_field_end(graph, FIELD), 600);
+    assert_int_equal(dp_hnsw_field_check(graph, FIELD, &report), ORT_OK);
+    assert_int_equal(report.values, 2);
+    assert_int_equal(report.linked, 1);
+    assert_int_equal(report.points, 600);
+    assert_int_equal(report.unreachable, 0);
+    for (uint32_t q = 0; q < 7; q++) {
+        dp_hit hits[K];
+        size_t n = 0;
+        assert_int_equal(dp_hnsw_search(graph,
+                                        (const float *)(const void *)dp_rows_peek(&rows.view, q),
+                                        (dp_hnsw_query){.k = K, .among = &among}, NULL, hits, &n),
+                         ORT_OK);
+        assert_int_equal(n, K);
+        assert_int_equal(hits[0].slot, q);
+    }
+    dp_hnsw_free(graph);
+    test_rows_fini(&rows);
+    close(dir);
+}
+
 /* --- at the same time ---------------------------------------------------------------------------
  */
 
@@ -651,9 +698,13 @@ main(void)
         cmocka_unit_test(links_are_found_again),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(every_flipped_bit_is_seen),
+        cmocka_unit_test(a_kept_file_opens),
         cmocka_unit_test(searches_beside_changes),
     };
     vectors = test_clusters(1, N + QUERIES, DIM, 60, 0.4F);
+#ifdef __SANITIZE_THREAD__ /* it is slow, and the others have one thread */
+    cmocka_set_test_filter("searches_beside_*");
+#endif
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free(vectors);
     return failed;
