@@ -1,36 +1,50 @@
 /* Searches under a filter.
  *
  *   few matches   their codes are compared one after the other, in the order of slots
- *   more          a walk over matches alone: nodes that do not pass are looked through to their
- *                 neighbours, while those that pass are few (two hops, as in ACORN-1,
- *                 arXiv:2403.04871). It begins near the query and at matches from all over the
- *                 slots, since those may lie together far from it
+ *   through       where many of the nodes around the query pass: a walk through all nodes, which
+ *                 ends by the distance of the k-th that passes
+ *   over matches  where few do: a walk over matches alone, which looks through nodes that do not
+ *                 pass to their neighbours (two hops, as in ACORN-1, arXiv:2403.04871)
  *
- * and the matches one by one after all where the ways ended before the walk had seen enough: what
- * two hops do not connect is found by looking (as RACORN-1, arXiv:2607.00768, found necessary).
+ * and the matches one by one after all where a walk did not find k: what two hops do not connect is
+ * found by looking (as RACORN-1, arXiv:2607.00768, found necessary).
  *
  * A query whose own neighbourhood holds fewer matches than the whole is hard: those it looks for
- * lie at the edge of where matches are, which few links cross. Its walk keeps more candidates. */
+ * lie at the edge of where matches are, which few links cross. The matches are compared one by one
+ * as long as that is affordable. Else its walk goes through a few nodes around the query, and on
+ * over matches: from what it met, through the nearest that do not pass, and from matches all over
+ * the slots.
+ *
+ * What the choices hang on was measured: docs/architecture/filtered-search.md. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "index/hnsw_internal.h"
 
-/* A scan compares codes in their order, 26 ns each at 384 dimensions, and a walk under a filter
- * about 60 candidates' worth of that for each of ef, with less recall. Measured in
- * docs/architecture/filtered-search.md. */
-#define SCAN_PER_EF 64.0
+/* Nanoseconds of a match compared: codes come from memory line by line, wherever they lie. */
+#define SCAN_ROW_NS 4.0
+#define SCAN_BYTE_NS 0.065
+/* What a scan may take, for each of ef, before a walk is tried: a walk takes about that, and a hard
+ * query's three times as much, with less recall. */
+#define SCAN_NS_PER_EF 600.0
+#define HARD_SCAN_NS_PER_EF 2000.0
 /* Below this share two hops of 32 links hold too few matches to lead anywhere. */
 #define TWO_HOP_SHARE_MIN 0.006
-#define SEEDS 32u
-/* Ways that go on from a node: no more are looked for. */
-#define WAYS 12u
-#define HARD_WAYS 32u
-/* A hard query: so many times the candidates, and so much of the learnt reach beyond the k-th. */
-#define HARD_POOL 4u
-#define HARD_REACH 2.0F
-#define SCAN_BATCH 512u
+
+/* From this share of the nodes around the query on, a walk goes through all. */
+#define THROUGH_SHARE 0.3
+/* How far walks look beyond their k-th match, as a part of what was learnt for walks without filter
+ * (hnsw_stop.c): those find more than is needed here. */
+#define THROUGH_REACH 0.3F
+#define OVER_REACH 0.4F
+/* A walk through all that has followed so many nodes more than matches are wanted, and not found
+ * these, goes on over matches, and through so many of the nodes it has not followed. */
+#define THROUGH_SPARE 4u
+#define THROUGH_MORE 40u
+/* A node's failing neighbours are looked through when fewer than this part of them pass. */
+#define LOOK_SHARE 0.3
+#define SEEDS 64u
 
 static inline bool
 may_answer(const dp_hnsw *graph, const dp_slot_filter *filter, uint32_t slot)
@@ -80,55 +94,100 @@ prefetch_links(const dp_hnsw *graph, uint32_t slot)
     __builtin_prefetch(list + 64);
 }
 
-static void
-prefetch_rows(const dp_hnsw *graph, const dp_slab *codes, const uint32_t *slots, size_t n)
+/* What is compared, and what is on its way: ids and rows of the scratch. */
+typedef struct {
+    const dp_hnsw *graph;
+    dp_scratch *s;
+    const dp_walk_query *query;
+    const dp_slab *codes;
+    size_t row_bytes;
+} comparison;
+
+static comparison
+compare_with(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query)
 {
-    size_t bytes =
+    const dp_slab *codes = dp_hnsw__codes(s, query);
+    const size_t bytes =
         codes != NULL ? codes->stride_bytes : graph->rows->dim * dp_elem_bytes(graph->rows->elem);
-    bytes = bytes < 2048 ? bytes : 2048;
-    for (size_t i = 0; i < n; i++) {
-        const char *row = (const char *)dp_hnsw__peek(graph, codes, slots[i]);
-        for (size_t b = 0; b < bytes; b += 64) {
-            __builtin_prefetch(row + b);
-        }
+    return (comparison){.graph = graph,
+                        .s = s,
+                        .query = query,
+                        .codes = codes,
+                        .row_bytes = bytes < 2048 ? bytes : 2048};
+}
+
+/* Looks up the row of s->ids[i] and sends for it: into the second cache, since there are more of
+ * them than the first has room for. */
+static inline void
+send_for(const comparison *c, size_t i)
+{
+    const unsigned char *row = dp_hnsw__peek(c->graph, c->codes, c->s->ids[i]);
+    c->s->rows[i] = row;
+    for (size_t b = 0; b < c->row_bytes; b += 64) {
+        __builtin_prefetch(row + b, 0, 2);
+    }
+}
+
+/* Into s->distances, from 0 on. */
+static inline void
+compare(const comparison *c, size_t from, size_t n)
+{
+    dp_scratch *s = c->s;
+    if (c->query->code != NULL) {
+        c->query->code->measure(c->query->code, s->rows + from, n, s->distances);
+    } else {
+        c->graph->distance->many(c->query->vector, (const void *const *)(s->rows + from), n,
+                                 c->graph->rows->dim, s->distances);
     }
 }
 
 /* --- one by one ---------------------------------------------------------------------------------
  */
 
+/* Rows that are on their way while those before them are compared. */
+#define SCAN_BATCH 32u
+
 typedef struct {
-    const dp_hnsw *graph;
-    dp_scratch *s;
-    const dp_walk_query *query;
+    comparison c;
     nearest found;
-    size_t n; /* waiting in s->ids */
+    size_t fresh;   /* where the batch begins that fills: 0 or SCAN_BATCH */
+    size_t n;       /* in it */
+    size_t waiting; /* in the other one */
     size_t measured;
 } scanning;
 
 static void
-measure_waiting(scanning *scan)
+next_batch(scanning *scan)
 {
-    dp_scratch *s = scan->s;
-    prefetch_rows(scan->graph, dp_hnsw__codes(s, scan->query), s->ids, scan->n < 16 ? scan->n : 16);
-    dp_hnsw__measure(scan->graph, s, scan->query, s->ids, scan->n, s->distances);
-    for (size_t i = 0; i < scan->n; i++) {
-        if (has_room(&scan->found, s->distances[i])) {
-            (void)put(&scan->found, (dp_candidate){.slot = s->ids[i], .distance = s->distances[i]});
+    dp_scratch *s = scan->c.s;
+    const size_t from = SCAN_BATCH - scan->fresh;
+    compare(&scan->c, from, scan->waiting);
+    for (size_t i = 0; i < scan->waiting; i++) {
+        const dp_candidate c = {.slot = s->ids[from + i], .distance = s->distances[i]};
+        if (has_room(&scan->found, c.distance) &&
+            dp_hnsw__state(scan->c.graph, c.slot) == DP_NODE_LIVE) {
+            (void)put(&scan->found, c);
         }
     }
-    scan->measured += scan->n;
+    scan->measured += scan->waiting;
+    scan->waiting = scan->n;
+    scan->fresh = from;
     scan->n = 0;
 }
 
 static inline void
 scan_slot(scanning *scan, const dp_slot_filter *filter, uint32_t slot)
 {
-    if (may_answer(scan->graph, filter, slot)) {
-        scan->s->ids[scan->n++] = slot;
-        if (scan->n == SCAN_BATCH) {
-            measure_waiting(scan);
-        }
+    /* Whether the node is there is asked of those only that would be kept: codes of others are
+     * zeros, or what they were. Rows may be nowhere. */
+    if (!dp_slot_filter_passes(filter, slot) ||
+        (scan->c.codes == NULL && dp_hnsw__state(scan->c.graph, slot) != DP_NODE_LIVE)) {
+        return;
+    }
+    scan->c.s->ids[scan->fresh + scan->n] = slot;
+    send_for(&scan->c, scan->fresh + scan->n);
+    if (++scan->n == SCAN_BATCH) {
+        next_batch(scan);
     }
 }
 
@@ -136,8 +195,7 @@ size_t
 dp_hnsw__scan_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query,
                       const dp_slot_filter *filter, size_t wanted)
 {
-    scanning scan = {
-        .graph = graph, .s = s, .query = query, .found = {.at = s->pool, .max = wanted}};
+    scanning scan = {.c = compare_with(graph, s, query), .found = {.at = s->pool, .max = wanted}};
     uint32_t end =
         atomic_load_explicit((_Atomic(uint32_t) *)&graph->slot_end, memory_order_acquire);
     const _Atomic(uint64_t) *words = filter->allowed.words;
@@ -158,7 +216,8 @@ dp_hnsw__scan_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *
             }
         }
     }
-    measure_waiting(&scan);
+    next_batch(&scan);
+    next_batch(&scan);
     dp_scratch_worked(s, 0, scan.measured);
     return scan.found.size;
 }
@@ -167,77 +226,172 @@ dp_hnsw__scan_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *
  */
 
 typedef struct {
-    const dp_hnsw *graph;
-    dp_scratch *s;
-    const dp_walk_query *query;
+    comparison c;
     const dp_slot_filter *filter;
+    uint32_t end; /* of the slots that may pass and be met */
     nearest pool; /* to be followed */
     nearest found;
     size_t at; /* of the pool: all before it were followed */
+    size_t n;  /* in s->ids, to be compared */
     dp_walk_stop stop;
-    size_t ways; /* from a node, that are enough */
-    float reach; /* of what was learnt to look beyond the k-th */
-    float limit; /* nothing farther is wanted */
+    bool through; /* all nodes, not matches alone */
+    float reach;  /* of what was learnt to look beyond the k-th */
+    float limit;  /* nothing farther is wanted */
     size_t followed, measured;
 } walk;
 
-/* Neighbours not met before that pass; while those are few, also neighbours of the ones that do
- * not. Into s->ids. */
-static size_t
-meet(walk *w, uint32_t slot)
+/* Of these slots those that are in the set, in their order. Whether one is, is as good as chance:
+ * it moves an index, not a branch. */
+static inline size_t
+keep_set(const dp_slot_set *set, uint32_t *slots, size_t n)
 {
-    dp_scratch *s = w->s;
-    const uint32_t near_count = dp_hnsw__read(w->graph, slot, 0, s->spare);
-    uint32_t *far = s->spare + near_count;
-    size_t n = 0, failed = 0;
-    for (uint32_t i = 0; i < near_count; i++) {
-        const uint32_t near = s->spare[i];
-        if (!dp_scratch_visit(s, near)) {
-            continue; /* followed, or looked through, on its own account */
-        }
-        if (may_answer(w->graph, w->filter, near)) {
-            s->ids[n++] = near;
-        } else {
-            s->spare[failed++] = near; /* i is never behind it */
-        }
-    }
-    if (n >= w->ways) {
+    size_t kept = 0;
+    if (set->words == NULL) {
         return n;
     }
-    for (size_t i = 0; i < failed; i++) {
-        prefetch_links(w->graph, s->spare[i]);
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t slot = slots[i];
+        const uint32_t inside = slot < set->slot_end;
+        const uint64_t word = atomic_load_explicit(
+            (_Atomic(uint64_t) *)&set->words[inside != 0 ? slot / 64 : 0], memory_order_relaxed);
+        slots[kept] = slot;
+        kept += (word >> (slot % 64)) & inside;
     }
-    for (size_t i = 0; i < failed && n < w->ways; i++) {
-        const uint32_t far_count = dp_hnsw__read(w->graph, s->spare[i], 0, far);
-        for (uint32_t j = 0; j < far_count; j++) {
-            if (may_answer(w->graph, w->filter, far[j]) && dp_scratch_visit(s, far[j])) {
-                s->ids[n++] = far[j];
-            }
-        }
-        w->followed++;
-    }
-    return n;
+    return kept;
 }
 
-/* Measures s->ids[0..n) and puts each where it belongs. */
-static void
-offer(walk *w, size_t n, bool all_pass)
+static inline size_t
+keep_matching(const dp_slot_filter *filter, uint32_t *slots, size_t n)
 {
-    dp_scratch *s = w->s;
-    prefetch_rows(w->graph, dp_hnsw__codes(s, w->query), s->ids, n);
-    dp_hnsw__measure(w->graph, s, w->query, s->ids, n, s->distances);
-    w->measured += n;
+    size_t kept = 0;
+    if (filter->match == NULL) {
+        return n;
+    }
     for (size_t i = 0; i < n; i++) {
+        if (filter->match(filter->arg, slots[i])) {
+            slots[kept++] = slots[i];
+        }
+    }
+    return kept;
+}
+
+static inline size_t
+keep_passing(const dp_slot_filter *filter, uint32_t *slots, size_t n)
+{
+    n = keep_set(&filter->allowed, slots, n);
+    n = keep_set(&filter->live, slots, n);
+    return keep_matching(filter, slots, n);
+}
+
+/* Those of a node's neighbours that pass, into slots[capacity]: dp_hnsw__read() and keep_passing()
+ * in one go, since it is what a walk over matches does most. */
+static inline size_t
+read_passing(const walk *w, uint32_t slot, uint32_t *slots)
+{
+    const dp_hnsw *graph = w->c.graph;
+    const dp_slot_set *set = &w->filter->allowed;
+    const dp_link *list = dp_hnsw__links(graph, slot, 0);
+    size_t n = 0;
+    if (set->words == NULL) {
+        return keep_passing(w->filter, slots, dp_hnsw__read(graph, slot, 0, slots));
+    }
+    for (uint32_t i = 0; i < graph->m0; i++) {
+        const uint32_t link = atomic_load_explicit((dp_link *)&list[i], memory_order_acquire);
+        if (link == 0) {
+            break;
+        }
+        const uint32_t inside = link - 1 < w->end;
+        const uint64_t word = atomic_load_explicit(
+            (_Atomic(uint64_t) *)&set->words[inside != 0 ? (link - 1) / 64 : 0],
+            memory_order_relaxed);
+        slots[n] = link - 1;
+        n += (word >> ((link - 1) % 64)) & inside;
+    }
+    return keep_matching(w->filter, slots, keep_set(&w->filter->live, slots, n));
+}
+
+/* Adds those not met to what is compared next. */
+static inline void
+add(walk *w, const uint32_t *slots, size_t n)
+{
+    dp_scratch *s = w->c.s;
+    const size_t from = w->n;
+    size_t to = from;
+    for (size_t i = 0; i < n; i++) {
+        if (slots[i] < s->visited_count) {
+            s->ids[to] = slots[i];
+            to += s->visited[slots[i]] != s->epoch;
+            s->visited[slots[i]] = s->epoch;
+        }
+    }
+    for (size_t i = from; i < to; i++) {
+        send_for(&w->c, i);
+    }
+    w->n = to;
+}
+
+/* Adds the matches beside these nodes. */
+static void
+look_through(walk *w, const uint32_t *slots, size_t n, uint32_t *room)
+{
+    const dp_hnsw *graph = w->c.graph;
+    for (size_t i = 0; i < n; i++) {
+        prefetch_links(graph, slots[i]);
+    }
+    for (size_t i = 0; i < n && w->n + graph->m0 <= DP_BATCH_MAX; i++) {
+        add(w, room, read_passing(w, slots[i], room));
+        w->followed++;
+    }
+}
+
+/* Adds what is to be compared beside a node. */
+static void
+meet(walk *w, uint32_t slot)
+{
+    dp_scratch *s = w->c.s;
+    uint32_t *near = s->spare;
+    const uint32_t near_count = dp_hnsw__read(w->c.graph, slot, 0, near);
+    uint32_t *passing = near + near_count;
+    uint32_t *failing = passing;
+    size_t n = 0;
+    if (w->through) {
+        add(w, near, near_count);
+        return;
+    }
+    memcpy(passing, near, near_count * sizeof *passing);
+    const size_t passed = keep_passing(w->filter, passing, near_count);
+    add(w, passing, passed);
+    if ((double)passed >= LOOK_SHARE * near_count) {
+        return;
+    }
+    for (uint32_t i = 0; i < near_count; i++) { /* each is looked through once */
+        if (near[i] < s->visited_count) {
+            failing[n] = near[i];
+            n += s->visited[near[i]] != s->epoch;
+            s->visited[near[i]] = s->epoch;
+        }
+    }
+    look_through(w, failing, n, failing + n);
+}
+
+/* Compares what was added and puts each where it belongs. */
+static void
+offer(walk *w)
+{
+    const dp_scratch *s = w->c.s;
+    compare(&w->c, 0, w->n);
+    w->measured += w->n;
+    for (size_t i = 0; i < w->n; i++) {
         const dp_candidate c = {.slot = s->ids[i], .distance = s->distances[i]};
-        if (!(c.distance < w->limit)) {
-            continue;
+        if (!(c.distance < w->limit) || !has_room(&w->pool, c.distance)) {
+            continue; /* not "distance >= limit": a NaN must not get in */
         }
-        if (has_room(&w->pool, c.distance)) {
-            const size_t place = put(&w->pool, c);
-            w->at = place < w->at ? place : w->at;
+        const size_t place = put(&w->pool, c);
+        if (place <= w->at) {
+            w->at = place;
+            prefetch_links(w->c.graph, c.slot);
         }
-        if (has_room(&w->found, c.distance) &&
-            (all_pass || may_answer(w->graph, w->filter, c.slot))) {
+        if (has_room(&w->found, c.distance) && may_answer(w->c.graph, w->filter, c.slot)) {
             (void)put(&w->found, c);
             if (w->stop.k > 0 && w->found.size >= w->stop.k) {
                 const float kth = w->found.at[w->stop.k - 1].distance;
@@ -247,37 +401,53 @@ offer(walk *w, size_t n, bool all_pass)
             }
         }
     }
+    w->n = 0;
 }
 
-/* Matches from all over the slots. */
-static size_t
+/* Adds matches from all over the slots. */
+static void
 seed(walk *w)
 {
-    dp_scratch *s = w->s;
     const _Atomic(uint64_t) *words = w->filter->allowed.words;
-    const uint32_t end =
-        atomic_load_explicit((_Atomic(uint32_t) *)&w->graph->slot_end, memory_order_acquire);
-    const uint32_t count =
-        ((end < w->filter->allowed.slot_end ? end : w->filter->allowed.slot_end) + 63) / 64;
-    size_t n = 0;
+    const uint32_t count = (w->end + 63) / 64;
+    uint32_t next = 0;
     if (words == NULL) {
-        return 0;
+        return;
     }
-    for (uint32_t i = 0, next = 0; i < SEEDS; i++) {
+    for (uint32_t i = 0; i < SEEDS; i++) {
         uint32_t at = (uint32_t)((uint64_t)i * count / SEEDS);
         for (at = at > next ? at : next; at < count; at++) {
             const uint64_t bits =
                 atomic_load_explicit((_Atomic(uint64_t) *)&words[at], memory_order_relaxed);
             const uint32_t slot = at * 64 + (uint32_t)__builtin_ctzll(bits | UINT64_C(1) << 63);
-            if (bits != 0 && may_answer(w->graph, w->filter, slot)) {
-                s->ids[n] = slot;
-                n += dp_scratch_visit(s, slot);
+            if (bits != 0 && may_answer(w->c.graph, w->filter, slot)) {
+                add(w, &slot, 1);
                 break;
             }
         }
         next = at + 1;
     }
-    return n;
+}
+
+/* From here on over matches: of the nodes that do not pass, the nearest ones stay to be looked
+ * through. */
+static void
+turn_to_matches(walk *w)
+{
+    size_t kept = 0, more = 0;
+    for (size_t i = 0; i < w->pool.size; i++) {
+        const dp_candidate c = w->pool.at[i];
+        const bool passes = dp_slot_filter_passes(w->filter, c.slot & ~DP_EXPANDED);
+        if (passes || ((c.slot & DP_EXPANDED) == 0 && more++ < THROUGH_MORE)) {
+            w->pool.at[kept++] = c;
+        }
+    }
+    w->pool.size = kept;
+    w->at = 0;
+    w->through = false;
+    w->reach = OVER_REACH;
+    seed(w);
+    offer(w);
 }
 
 /* Walks until nothing that is left can matter. Returns whether it ended because it had enough, not
@@ -285,93 +455,105 @@ seed(walk *w)
 static bool
 go(walk *w, dp_candidate start)
 {
-    (void)dp_scratch_visit(w->s, start.slot);
-    w->s->ids[0] = start.slot;
     w->limit = INFINITY;
-    offer(w, 1, false);
-    offer(w, seed(w), true);
+    add(w, &start.slot, 1);
+    if (!w->through) {
+        seed(w);
+    }
+    offer(w);
     for (;;) {
+        if (w->through && w->found.size < w->found.max &&
+            w->followed >= w->found.max + THROUGH_SPARE) {
+            turn_to_matches(w);
+        }
         while (w->at < w->pool.size && (w->pool.at[w->at].slot & DP_EXPANDED) != 0) {
             w->at++;
         }
-        if (w->at == w->pool.size) {
-            break;
-        }
-        if (w->pool.at[w->at].distance > w->limit) {
+        if (w->at == w->pool.size || w->pool.at[w->at].distance > w->limit) {
             break;
         }
         const uint32_t slot = w->pool.at[w->at].slot;
         w->pool.at[w->at].slot |= DP_EXPANDED;
         w->followed++;
         if (w->at + 1 < w->pool.size) {
-            prefetch_links(w->graph, w->pool.at[w->at + 1].slot & ~DP_EXPANDED);
+            prefetch_links(w->c.graph, w->pool.at[w->at + 1].slot & ~DP_EXPANDED);
         }
-        const size_t n = meet(w, slot);
-        offer(w, n, true);
+        meet(w, slot);
+        offer(w);
     }
-    dp_scratch_worked(w->s, w->followed, w->measured);
+    dp_scratch_worked(w->c.s, w->followed, w->measured);
     return w->limit < INFINITY || w->pool.size == w->pool.max;
 }
 
-/* Whether fewer of the nodes around the query pass than of all. */
-static bool
-is_hard(const dp_hnsw *graph, dp_scratch *s, const dp_slot_filter *filter, double share,
-        uint32_t start)
+/* Share of the nodes around a node that pass. */
+static double
+share_around(const dp_hnsw *graph, dp_scratch *s, const dp_slot_filter *filter, uint32_t start)
 {
     const uint32_t near_count = dp_hnsw__read(graph, start, 0, s->spare);
     uint32_t *far = s->spare + near_count;
-    uint32_t seen = near_count, passed = 0;
-    for (uint32_t i = 0; i < near_count; i++) {
-        passed += dp_slot_filter_passes(filter, s->spare[i]);
-    }
+    size_t seen = near_count, passed = 0;
     for (uint32_t i = 0; i < near_count && i < 3; i++) {
         const uint32_t far_count = dp_hnsw__read(graph, s->spare[i], 0, far);
-        for (uint32_t j = 0; j < far_count; j++) {
-            passed += dp_slot_filter_passes(filter, far[j]);
-        }
+        passed += keep_passing(filter, far, far_count);
         seen += far_count;
     }
-    return (double)passed < share * seen / 2;
+    passed += keep_passing(filter, s->spare, near_count);
+    return seen > 0 ? (double)passed / (double)seen : 0;
+}
+
+static ort_err
+walk_from(const comparison *c, const dp_slot_filter *filter, dp_passing ask, dp_candidate start,
+          bool through, size_t *n_out)
+{
+    dp_scratch *s = c->s;
+    const size_t found = ask.depth > ask.stop.k ? ask.depth : ask.stop.k;
+    const size_t pool = 2 * ask.pool;
+    const ort_err err = dp_scratch_pool(s, pool + found);
+    if (err != ORT_OK) {
+        return err;
+    }
+    walk w = {.c = *c,
+              .filter = filter,
+              .end = s->visited_count,
+              .stop = ask.stop,
+              .through = through,
+              .reach = through ? THROUGH_REACH : OVER_REACH,
+              .pool = {.at = s->pool, .max = pool},
+              .found = {.at = s->pool + pool, .max = found}};
+    if (filter->allowed.words != NULL && filter->allowed.slot_end < w.end) {
+        w.end = filter->allowed.slot_end;
+    }
+    if (go(&w, start) && w.found.size >= ask.k) {
+        memmove(s->pool, w.found.at, w.found.size * sizeof *w.found.at);
+        *n_out = w.found.size;
+    }
+    return ORT_OK;
 }
 
 ort_err
 dp_hnsw__find_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query,
                       const dp_slot_filter *filter, dp_passing ask, size_t *n_out)
 {
-    const double matches = ask.share * (double)dp_hnsw_count(graph);
-    /* Codes put the right ones almost in front: a scan may look again at more of them. */
-    const size_t scanned = dp_hnsw__codes(s, query) != NULL && ask.depth < 4 * (size_t)ask.k + 16
-                               ? 4 * (size_t)ask.k + 16
-                               : ask.depth;
-    const size_t found = ask.depth > ask.stop.k ? ask.depth : ask.stop.k;
+    const comparison c = compare_with(graph, s, query);
+    const double scan_ns = ask.share * (double)dp_hnsw_count(graph) *
+                           (SCAN_ROW_NS + SCAN_BYTE_NS * (double)c.row_bytes);
     dp_candidate start;
+    ort_err err = ORT_OK;
     *n_out = 0;
-    if (matches > SCAN_PER_EF * (double)ask.ef && ask.share >= TWO_HOP_SHARE_MIN &&
+    if (scan_ns > SCAN_NS_PER_EF * (double)ask.ef && ask.share >= TWO_HOP_SHARE_MIN &&
         dp_hnsw__descend(graph, s, query, 0, &start)) {
-        const bool hard = is_hard(graph, s, filter, ask.share, start.slot);
-        const size_t pool = hard ? HARD_POOL * ask.pool : ask.pool;
-        const ort_err err = dp_scratch_pool(s, pool + found);
-        if (err != ORT_OK) {
-            return err;
-        }
-        walk w = {.graph = graph,
-                  .s = s,
-                  .query = query,
-                  .filter = filter,
-                  .stop = ask.stop,
-                  .ways = hard ? HARD_WAYS : WAYS,
-                  .reach = hard ? HARD_REACH : 1,
-                  .pool = {.at = s->pool, .max = pool},
-                  .found = {.at = s->pool + pool, .max = found}};
-        if (go(&w, start) && w.found.size >= ask.k) {
-            memmove(s->pool, w.found.at, w.found.size * sizeof *w.found.at);
-            *n_out = w.found.size;
-            return ORT_OK;
+        const double around = share_around(graph, s, filter, start.slot);
+        const bool hard = around < ask.share / 2;
+        if (!hard || scan_ns > HARD_SCAN_NS_PER_EF * (double)ask.ef) {
+            err = walk_from(&c, filter, ask, start, hard || around >= THROUGH_SHARE, n_out);
         }
     }
-    const ort_err err = dp_scratch_pool(s, scanned);
+    if (err != ORT_OK || *n_out > 0) {
+        return err;
+    }
+    err = dp_scratch_pool(s, ask.depth);
     if (err == ORT_OK) {
-        *n_out = dp_hnsw__scan_passing(graph, s, query, filter, scanned);
+        *n_out = dp_hnsw__scan_passing(graph, s, query, filter, ask.depth);
     }
     return err;
 }
