@@ -1,6 +1,6 @@
 /* tests/bench/run filter: searches under a filter: recall@10 and time by selectivity and strategy.
  *
- *   --data DIR --dataset NAME   as for `index` (default ../shared/data, notes-384)
+ *   --data DIR --dataset NAME   as for `index` (default ../shared/data, all four sets)
  *   --rows N                    only the first N rows
  *   --queries N                 (default 500)
  *   --m 16 --ef-construct 100 --ef 100
@@ -13,12 +13,16 @@
  *
  * Strategies: `scan`, every row is looked at and those that match measured (the plain exact scan);
  * `matches`, the matches alone, exact; `search`, what a node does: dp_hnsw_search() with the filter
- * as bits, which chooses; `hnswlib`, when it was there at building: its walk passes through what
- * does not match and answers what does (0.6.2 has no callback yet; points that do not match are
- * marked deleted, which takes the same branch). `none 2ef` is a search without filter at twice the
- * ef, the goal's other bound: `search` shall be no slower than the better of that and `scan`.
+ * as bits, which chooses, over the codes that dp_hnsw_tune() chose; `hnswlib`, when it was there at
+ * building: its walk passes through what does not match and answers what does (0.6.2 has no
+ * callback yet; points that do not match are marked deleted, which takes the same branch). `none
+ * 2ef` is a search without filter at twice the ef, the goal's other bound: `search` shall be no
+ * slower than the better of that and `scan`.
  *
- * Rows: dataset,filter,selectivity,strategy,ef,recall@10,us: microseconds of processor time. */
+ * The strategies take turns, PASSES times, and the best turn of each counts: what else the machine
+ * does meets all of them. Rows: dataset,filter,selectivity,strategy,ef,recall@10,us, with
+ * microseconds of processor time; at the end of a set a table of them, whose last column is
+ * `search` over the better of `scan` and `none 2ef`. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +34,7 @@
 #include "vectors.h"
 
 #define K 10u
-#define PASSES 3
+#define PASSES 5
 
 typedef struct {
     const char *data, *dataset, *csv;
@@ -46,6 +50,9 @@ typedef struct {
     dp_hnsw *graph;
     bench_peer *peer;
     FILE *csv;
+
+    const char *dataset;
+    uint32_t queries;
 
     const char *filter;
     double share;
@@ -84,7 +91,6 @@ static void
 parse(options *o, int argc, char **argv)
 {
     *o = (options){.data = "../shared/data",
-                   .dataset = "notes-384",
                    .queries = 500,
                    .m = 16,
                    .ef_construct = 100,
@@ -123,12 +129,13 @@ query_of(const bench *b, uint32_t q)
 }
 
 static void
-prepare(bench *b)
+prepare(bench *b, const char *dataset)
 {
     const options *o = &b->o;
     const dp_hnsw_config config = {.m = o->m, .ef_construct = o->ef_construct};
-    bench_set_load(&b->set, o->data, o->dataset, o->rows, NULL);
-    b->o.queries = o->queries < b->set.query_count ? o->queries : b->set.query_count;
+    bench_set_load(&b->set, o->data, dataset, o->rows, NULL);
+    b->dataset = dataset;
+    b->queries = o->queries < b->set.query_count ? o->queries : b->set.query_count;
     b->metric = b->set.bytes ? DP_METRIC_EUCLID : DP_METRIC_COSINE;
     b->rows = (dp_rows){
         .chunk_bits = 31, .stride_bytes = b->set.dim * 4, .dim = b->set.dim, .elem = DP_ELEM_F32};
@@ -138,6 +145,7 @@ prepare(bench *b)
     c.metric = b->metric;
     must(dp_hnsw_new(&b->graph, &b->rows, &c, NULL), "no graph");
     must(dp_hnsw_build(b->graph, 0, b->set.base_count, NULL, 1, NULL, NULL), "building failed");
+    must(dp_hnsw_tune(b->graph, NULL, NULL), "choosing codes failed");
     if (o->peer != 0) {
         b->peer = bench_peer_new(b->set.dim, b->set.base_count, o->m, o->ef_construct,
                                  b->metric == DP_METRIC_COSINE);
@@ -147,8 +155,8 @@ prepare(bench *b)
     }
     b->words = calloc((size_t)b->set.base_count / 64 + 1, sizeof *b->words);
     b->matches = calloc((size_t)b->set.base_count + 1, sizeof *b->matches);
-    b->truth = calloc((size_t)b->o.queries + 1, sizeof *b->truth);
-    b->truth_count = calloc((size_t)b->o.queries + 1, sizeof *b->truth_count);
+    b->truth = calloc((size_t)b->queries + 1, sizeof *b->truth);
+    b->truth_count = calloc((size_t)b->queries + 1, sizeof *b->truth_count);
     if (b->words == NULL || b->matches == NULL || b->truth == NULL || b->truth_count == NULL) {
         die("out of memory");
     }
@@ -308,33 +316,75 @@ right(const bench *b, uint32_t q, const dp_hit *hits, size_t n)
     return b->truth_count[q] > 0 ? (double)found / b->truth_count[q] : 1;
 }
 
-static void
-measure(bench *b, const char *name, strategy run)
+/* The order of the table's columns. */
+enum { NONE, SCAN, MATCHES, SEARCH, PEER, WAYS };
+static const struct {
+    const char *name;
+    strategy run;
+} ways[WAYS] = {[NONE] = {"none 2ef", by_twice},
+                [SCAN] = {"scan", by_scan},
+                [MATCHES] = {"matches", by_matches},
+                [SEARCH] = {"search", by_search},
+                [PEER] = {"hnswlib", by_peer}};
+
+typedef struct {
+    double recall, us;
+} measured;
+
+/* A scan takes the same time for every query: a few tell it. */
+static uint32_t
+queries_of(const bench *b, size_t way)
 {
-    /* A scan takes the same time for every query: a few tell it. */
-    const uint32_t queries = run == by_scan && b->o.queries > 20 ? 20 : b->o.queries;
+    return way == SCAN && b->queries > 20 ? 20 : b->queries;
+}
+
+static double
+time_of(bench *b, size_t way)
+{
+    const uint32_t queries = queries_of(b, way);
     dp_hit hits[K + 1];
-    double recall = 0, best = 1e30;
-    for (uint32_t pass = 0; pass < PASSES; pass++) {
-        const uint64_t at = processor_ns();
-        recall = 0;
-        for (uint32_t q = 0; q < queries; q++) {
-            (void)run(b, q, hits);
-        }
-        const double us = (double)(processor_ns() - at) / 1e3 / queries;
-        best = us < best ? us : best;
-    }
+    const uint64_t at = processor_ns();
     for (uint32_t q = 0; q < queries; q++) {
-        const size_t n = run(b, q, hits);
+        (void)ways[way].run(b, q, hits);
+    }
+    return (double)(processor_ns() - at) / 1e3 / queries;
+}
+
+static double
+recall_of(bench *b, size_t way)
+{
+    const uint32_t queries = queries_of(b, way);
+    dp_hit hits[K + 1];
+    double recall = 0;
+    for (uint32_t q = 0; q < queries; q++) {
+        const size_t n = ways[way].run(b, q, hits);
         recall += right(b, q, hits, n);
     }
-    char line[256];
-    snprintf(line, sizeof line, "%s,%s,%g,%s,%u,%.4f,%.1f\n", b->o.dataset, b->filter, b->share,
-             name, b->o.ef, recall / queries, best);
-    fputs(line, stdout);
-    fflush(stdout);
-    if (b->csv != NULL) {
-        fputs(line, b->csv);
+    return recall / queries;
+}
+
+static void
+measure(bench *b, measured out[WAYS])
+{
+    const size_t end = b->peer != NULL ? WAYS : PEER;
+    for (size_t w = 0; w < end; w++) {
+        out[w] = (measured){.recall = recall_of(b, w), .us = 1e30};
+    }
+    for (uint32_t pass = 0; pass < PASSES; pass++) {
+        for (size_t w = 0; w < end; w++) {
+            const double us = time_of(b, w);
+            out[w].us = us < out[w].us ? us : out[w].us;
+        }
+    }
+    for (size_t w = 0; w < end; w++) {
+        char line[256];
+        snprintf(line, sizeof line, "%s,%s,%g,%s,%u,%.4f,%.1f\n", b->dataset, b->filter, b->share,
+                 ways[w].name, b->o.ef, out[w].recall, out[w].us);
+        fputs(line, stdout);
+        fflush(stdout);
+        if (b->csv != NULL) {
+            fputs(line, b->csv);
+        }
     }
 }
 
@@ -342,7 +392,7 @@ static void
 find_truth(bench *b)
 {
     dp_hit hits[K + 1];
-    for (uint32_t q = 0; q < b->o.queries; q++) {
+    for (uint32_t q = 0; q < b->queries; q++) {
         const size_t n = by_matches(b, q, hits);
         b->truth_count[q] = (uint32_t)n;
         b->truth[q] = 0;
@@ -354,36 +404,85 @@ find_truth(bench *b)
     }
 }
 
+static const char *const filters[] = {"random", "cluster", "outside"};
+static const double shares[] = {0.5, 0.1, 0.01, 0.001};
+#define FILTERS (sizeof filters / sizeof filters[0])
+#define SHARES (sizeof shares / sizeof shares[0])
+
+static void
+print_table(const bench *b, measured all[FILTERS][SHARES][WAYS])
+{
+    printf("\n%s, %u rows, %u queries, m %u, ef_construct %u, ef %u, k %u\n\n", b->dataset,
+           b->set.base_count, b->queries, b->o.m, b->o.ef_construct, b->o.ef, K);
+    printf(
+        "| filter | share | search: recall@10, us | plain exact scan, us | matches by rows, us | "
+        "no filter at 2 ef, us | hnswlib: recall@10, us | search / bound |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    for (size_t f = 0; f < FILTERS; f++) {
+        for (size_t s = 0; s < SHARES; s++) {
+            const measured *m = all[f][s];
+            const double bound = m[NONE].us < m[SCAN].us ? m[NONE].us : m[SCAN].us;
+            char peer[64] = "not built in";
+            if (b->peer != NULL) {
+                snprintf(peer, sizeof peer, "%.3f, %.1f", m[PEER].recall, m[PEER].us);
+            }
+            printf("| %s | %g %% | %.3f, %.1f | %.1f | %.1f | %.1f | %s | %.2f |\n", filters[f],
+                   100 * shares[s], m[SEARCH].recall, m[SEARCH].us, m[SCAN].us, m[MATCHES].us,
+                   m[NONE].us, peer, m[SEARCH].us / bound);
+        }
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
+static void
+finish(bench *b)
+{
+    dp_hnsw_free(b->graph);
+    if (b->peer != NULL) {
+        bench_peer_free(b->peer);
+    }
+    bench_set_free(&b->set);
+    free((void *)b->words);
+    free(b->matches);
+    free(b->truth);
+    free(b->truth_count);
+}
+
+static void
+run_set(const options *o, const char *dataset, FILE *csv)
+{
+    static bench b;
+    static measured all[FILTERS][SHARES][WAYS];
+    b = (bench){.o = *o, .csv = csv};
+    prepare(&b, dataset);
+    for (size_t f = 0; f < FILTERS; f++) {
+        for (size_t s = 0; s < SHARES; s++) {
+            choose(&b, filters[f], shares[s]);
+            find_truth(&b);
+            measure(&b, all[f][s]);
+        }
+    }
+    print_table(&b, all);
+    finish(&b);
+}
+
 int
 main(int argc, char **argv)
 {
-    static const char *const filters[] = {"random", "cluster", "outside"};
-    static const double shares[] = {0.5, 0.1, 0.01, 0.001};
-    static bench b;
+    static const char *const sets[] = {"notes-384", "mnist-784", "photosift-128", "lexcohere-1536"};
+    options o;
     dp_flat_blas_prepare(argv);
-    parse(&b.o, argc, argv);
-    b.csv = b.o.csv != NULL ? fopen(b.o.csv, "ae") : NULL;
-    prepare(&b);
-    for (size_t f = 0; f < 3; f++) {
-        for (size_t s = 0; s < 4; s++) {
-            choose(&b, filters[f], shares[s]);
-            find_truth(&b);
-            measure(&b, "none 2ef", by_twice);
-            measure(&b, "scan", by_scan);
-            measure(&b, "matches", by_matches);
-            measure(&b, "search", by_search);
-            if (b.peer != NULL) {
-                measure(&b, "hnswlib", by_peer);
-            }
-        }
+    parse(&o, argc, argv);
+    FILE *csv = o.csv != NULL ? fopen(o.csv, "ae") : NULL;
+    if (o.dataset != NULL) {
+        run_set(&o, o.dataset, csv);
     }
-    if (b.csv != NULL) {
-        (void)fclose(b.csv);
+    for (size_t i = 0; o.dataset == NULL && i < sizeof sets / sizeof sets[0]; i++) {
+        run_set(&o, sets[i], csv);
     }
-    dp_hnsw_free(b.graph);
-    if (b.peer != NULL) {
-        bench_peer_free(b.peer);
+    if (csv != NULL) {
+        (void)fclose(csv);
     }
-    bench_set_free(&b.set);
     return 0;
 }
