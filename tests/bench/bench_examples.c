@@ -9,13 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/json_write.h"
-#include "collection/collection.h"
+#include "place.h"
 #include "vectors.h"
 
 #define K 10u
@@ -27,62 +23,18 @@ static struct {
     uint32_t rows, queries;
 } opt = {.queries = 50};
 
-static void
-must_ok(ort_err err, const ort_diag *diag)
-{
-    if (err != ORT_OK) {
-        fprintf(stderr, "bench_examples: %s\n",
-                diag->text[0] != '\0' ? diag->text : ort_err_code(err));
-        exit(1);
-    }
-}
-
 /* --- the collection ------------------------------------------------------------------------- */
 
 typedef struct {
-    char path[64];
-    ort_pool *workers;
-    dp_quota *quota;
-    dp_schema *schema;
-    dp_collection *c;
+    bench_place in;
     bench_set set;
 } place;
-
-static void
-place_init(place *p)
-{
-    char text[160];
-    ort_diag diag = {{0}};
-    ort_json_doc *doc;
-    snprintf(p->path, sizeof p->path, "/tmp/bench-examples-XXXXXX");
-    if (mkdtemp(p->path) == NULL) {
-        perror(p->path);
-        exit(1);
-    }
-    const int dir = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    must_ok(ort_pool_new(&p->workers, "build", 2, 64, &diag), &diag);
-    must_ok(dp_quota_new(&p->quota, NULL, "tenant"), &diag);
-    const int n = snprintf(text, sizeof text, "{\"vectors\":{\"size\":%u,\"distance\":\"%s\"}}",
-                           p->set.dim, p->set.bytes ? "Euclid" : "Cosine");
-    must_ok(ort_json_parse(&doc, text, (size_t)n, (ort_json_limits){0}, &diag), &diag);
-    must_ok(dp_schema_parse(&p->schema, ort_json_root(doc), &diag), &diag);
-    ort_json_free(doc);
-    const dp_collection_config config = {
-        .tenant = {1}, .id = {2}, .name = "bench", .schema = p->schema, .quota = p->quota};
-    const dp_collection_env env = {.workers = p->workers, .build_threads = 2};
-    must_ok(dp_collection_open(&p->c, dir, -1, &config, &env, &diag), &diag);
-    close(dir);
-}
 
 static void
 upsert(place *p, uint32_t first, uint32_t end)
 {
     ort_buf text = {0};
     ort_jw w = {.buf = &text};
-    ort_diag diag = {{0}};
-    ort_json_doc *doc;
-    dp_op *op;
-    dp_op_result result;
     ort_jw_object(&w);
     ort_jw_key(&w, "points");
     ort_jw_array(&w);
@@ -96,25 +48,26 @@ upsert(place *p, uint32_t first, uint32_t end)
     }
     ort_jw_array_end(&w);
     ort_jw_object_end(&w);
-    must_ok(ort_json_parse(&doc, text.data, text.len, (ort_json_limits){.floats = true}, &diag),
-            &diag);
-    must_ok(dp_op_parse(&op, DP_OP_UPSERT, p->schema, ort_json_root(doc), &diag), &diag);
-    must_ok(dp_collection_apply(p->c, op, 0, &result, &diag), &diag);
-    dp_op_free(op);
-    ort_json_free(doc);
+    bench_place_upsert(&p->in, &text);
     ort_buf_fini(&text);
 }
 
 static void
-place_fini(place *p)
+fill(place *p)
 {
-    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    dp_collection_close(p->c);
-    ort_pool_free(p->workers);
-    dp_quota_free(p->quota);
-    dp_schema_unref(p->schema);
-    must_ok(ort_tree_remove(tmp, p->path + strlen("/tmp/"), NULL), &(ort_diag){{0}});
-    close(tmp);
+    char schema[160];
+    ort_diag diag = {{0}};
+    const uint64_t start = ort_mono_ns();
+    snprintf(schema, sizeof schema, "{\"vectors\":{\"size\":%u,\"distance\":\"%s\"}}", p->set.dim,
+             p->set.bytes ? "Euclid" : "Cosine");
+    bench_place_init(&p->in, schema);
+    for (uint32_t i = 0; i < p->set.base_count; i += BATCH) {
+        upsert(p, i, i + BATCH < p->set.base_count ? i + BATCH : p->set.base_count);
+    }
+    bench_must(dp_collection_wait_indexed(p->in.c, UINT64_MAX), &diag);
+    printf("made set=%s rows=%u dim=%u seconds=%.1f\n", opt.dataset, p->set.base_count, p->set.dim,
+           (double)(ort_mono_ns() - start) / 1e9);
+    fflush(stdout);
 }
 
 /* --- asking --------------------------------------------------------------------------------- */
@@ -147,7 +100,7 @@ ask(place *p, const dp_examples *examples, bool exact, answer *out)
     ort_diag diag = {{0}};
     const uint64_t start = ort_mono_ns();
     out->count = 0;
-    must_ok(dp_collection_query(p->c, &query, 1, false, collect, out, &diag), &diag);
+    bench_must(dp_collection_query(p->in.c, &query, 1, false, collect, out, &diag), &diag);
     return (double)(ort_mono_ns() - start) / 1e6;
 }
 
@@ -193,7 +146,7 @@ find_near(place *p, uint32_t q, near_rows *out)
                             .limit = sizeof out->id / sizeof out->id[0],
                             .exact = true};
     out->count = 0;
-    must_ok(dp_collection_query(p->c, &query, 1, false, collect_near, out, &diag), &diag);
+    bench_must(dp_collection_query(p->in.c, &query, 1, false, collect_near, out, &diag), &diag);
 }
 
 /* --- what is measured ------------------------------------------------------------------------ */
@@ -283,11 +236,12 @@ main(int argc, char **argv)
                                  {"sum_scores", DP_EXAMPLES_SUM, 5, 5, false},
                                  {"discover", DP_EXAMPLES_DISCOVER, 3, 3, true},
                                  {"discover", DP_EXAMPLES_DISCOVER, 6, 6, true},
+                                 {"discover", DP_EXAMPLES_DISCOVER, 12, 12, true},
                                  {"context", DP_EXAMPLES_CONTEXT, 3, 3, false},
                                  {"context", DP_EXAMPLES_CONTEXT, 6, 6, false},
+                                 {"context", DP_EXAMPLES_CONTEXT, 12, 12, false},
                                  {"feedback", DP_EXAMPLES_FEEDBACK, 3, 3, true}};
     static place p;
-    ort_diag diag = {{0}};
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--dataset") == 0) {
             opt.dataset = argv[i + 1];
@@ -304,19 +258,11 @@ main(int argc, char **argv)
         return 2;
     }
     bench_set_load(&p.set, opt.data, opt.dataset, opt.rows, NULL);
-    place_init(&p);
-    const uint64_t start = ort_mono_ns();
-    for (uint32_t i = 0; i < p.set.base_count; i += BATCH) {
-        upsert(&p, i, i + BATCH < p.set.base_count ? i + BATCH : p.set.base_count);
-    }
-    must_ok(dp_collection_wait_indexed(p.c, UINT64_MAX), &diag);
-    printf("made set=%s rows=%u dim=%u seconds=%.1f\n", opt.dataset, p.set.base_count, p.set.dim,
-           (double)(ort_mono_ns() - start) / 1e9);
-    fflush(stdout);
+    fill(&p);
     for (size_t i = 0; i < 2 * sizeof forms / sizeof forms[0]; i++) {
         measure(&p, &forms[i / 2], i % 2 == 1);
     }
-    place_fini(&p);
+    bench_place_fini(&p.in);
     bench_set_free(&p.set);
     return 0;
 }
