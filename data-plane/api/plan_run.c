@@ -103,6 +103,7 @@ dp_plan__ask_collection(dp_call *call, const dp_plan *plan, const dp_plan__scope
         q.limit = dp_plan__bounded(want);
         q.offset = 0;
         q.exact = q.exact || among != NULL; /* a known handful: no graph can help */
+        q.until_ns = ort_http_req_deadline_ns(call->req);
         err = dp_call_query(call, &q, 1, false, collect_found, out);
     }
     dp_filter_free(filter);

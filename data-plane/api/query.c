@@ -395,6 +395,7 @@ answer(dp_call *call, dp_api__ask *asks, size_t count, bool in_object)
     }
     for (size_t i = 0; i < count; i++) {
         queries[i] = asks[i].query;
+        queries[i].until_ns = ort_http_req_deadline_ns(call->req);
         want_payload = want_payload || dp_payload_selector_wants(&asks[i].show.payload);
     }
     list_begin(&list);

@@ -170,6 +170,137 @@ by_pairs(scorer *q, const uint32_t *slots, size_t count, float *out)
     return err;
 }
 
+/* --- where the best ones lie --------------------------------------------------------------------
+ */
+
+/* What example i of a list weighs in the sum. */
+static float
+weight_of(const dp_examples *ex, uint32_t i)
+{
+    return ex->kind == DP_EXAMPLES_FEEDBACK ? ex->weights[i] : 1;
+}
+
+static ort_err
+add_weighted(const dp_vector_schema *schema, const dp_vector *v, float weight, float *sum,
+             ort_diag *diag)
+{
+    dp_vector unit;
+    float *own;
+    const ort_err err = dp_measure__prepare(schema, v, &unit, &own, diag);
+    for (uint32_t i = 0; err == ORT_OK && i < schema->size; i++) {
+        sum[i] += weight * unit.values[i];
+    }
+    free(own);
+    return err;
+}
+
+/* What the examples come to: all as they weigh, the middle of those that attract (or the target),
+ * and the mean way from those that repel to those that attract. */
+typedef struct {
+    float *sum, *base, *way;
+    float weight;
+} mixture;
+
+static ort_err
+mix(const dp_vector_schema *schema, const dp_examples *ex, mixture *m, ort_diag *diag)
+{
+    const uint32_t good = ex->positive_count, bad = ex->negative_count;
+    const float each = 1 / (float)(good > 0 ? good : 1);
+    ort_err err = ORT_OK;
+    if (ex->target != NULL) {
+        m->weight += ex->a;
+        err = add_weighted(schema, ex->target, ex->a, m->sum, diag);
+        err = err == ORT_OK ? add_weighted(schema, ex->target, 1, m->base, diag) : err;
+    }
+    for (uint32_t i = 0; err == ORT_OK && i < good; i++) {
+        m->weight += weight_of(ex, i);
+        err = add_weighted(schema, &ex->positive[i], weight_of(ex, i), m->sum, diag);
+        err = err == ORT_OK ? add_weighted(schema, &ex->positive[i], each, m->way, diag) : err;
+        if (err == ORT_OK && ex->target == NULL) {
+            err = add_weighted(schema, &ex->positive[i], each, m->base, diag);
+        }
+    }
+    for (uint32_t i = 0; err == ORT_OK && i < bad; i++) {
+        m->weight -= weight_of(ex, i);
+        err = add_weighted(schema, &ex->negative[i], -weight_of(ex, i), m->sum, diag);
+        err = err == ORT_OK ? add_weighted(schema, &ex->negative[i], -1 / (float)bad, m->way, diag)
+                            : err;
+    }
+    return err;
+}
+
+/* The sum, where scores are likenesses to it. Squared distances to several points, as they weigh,
+ * differ by a constant from the one to their centre; where as much repels as attracts there is
+ * none, and the best lie from the middle on, away from what repels. Pairs want a point that is on
+ * the right side of all of them: the farther on that way the surer, and the farther from the base.
+ */
+static void
+put_probe(const dp_vector_schema *schema, const dp_examples *ex, const mixture *m, uint32_t probe,
+          float *out)
+{
+    static const float steps[DP_EXAMPLES_PROBES] = {1, 4, 16};
+    const bool adds_up = ex->kind == DP_EXAMPLES_SUM || ex->kind == DP_EXAMPLES_FEEDBACK;
+    const bool similar = dp_metric_larger_is_better(schema->metric);
+    for (uint32_t i = 0; i < schema->size; i++) {
+        out[i] = adds_up && similar         ? m->sum[i]
+                 : adds_up && m->weight > 0 ? m->sum[i] / m->weight
+                                            : m->base[i] + steps[probe] * m->way[i];
+    }
+}
+
+ort_err
+dp_examples__probes(const dp_vector_schema *schema, const dp_examples *ex,
+                    dp_vector out[DP_EXAMPLES_PROBES], uint32_t *count, float **own, ort_diag *diag)
+{
+    const size_t size = schema->size;
+    *own = NULL;
+    *count = ex->kind == DP_EXAMPLES_BEST                                      ? 0
+             : ex->kind == DP_EXAMPLES_SUM || ex->kind == DP_EXAMPLES_FEEDBACK ? 1
+                                                                               : DP_EXAMPLES_PROBES;
+    if (*count == 0) {
+        return ORT_OK;
+    }
+    float *all = calloc((3 + DP_EXAMPLES_PROBES) * size, sizeof *all);
+    if (all == NULL) {
+        return ort_fail(diag, ORT_ENOMEM, "out of memory");
+    }
+    float *probes = all + 3 * size;
+    mixture m = {.sum = all, .base = all + size, .way = all + 2 * size};
+    const ort_err err = mix(schema, ex, &m, diag);
+    if (err != ORT_OK) {
+        free(all);
+        return err;
+    }
+    for (uint32_t i = 0; i < *count; i++) {
+        put_probe(schema, ex, &m, i, probes + i * size);
+        out[i] = (dp_vector){
+            .kind = DP_VECTOR_DENSE, .values = probes + i * size, .count = schema->size, .rows = 1};
+    }
+    *own = all;
+    return ORT_OK;
+}
+
+float
+dp_examples__bound(const dp_examples *ex, float likeness)
+{
+    if (likeness == -INFINITY) {
+        return -INFINITY;
+    }
+    switch (ex->kind) {
+    case DP_EXAMPLES_BEST:
+        return scaled(likeness);
+    case DP_EXAMPLES_DISCOVER:
+        return (float)ex->positive_count + scaled(likeness);
+    case DP_EXAMPLES_CONTEXT: /* right in all pairs: none is better but by rounding */
+        return 2 * (float)ex->positive_count * squash(-FLT_EPSILON);
+    default:
+        return -INFINITY;
+    }
+}
+
+/* --- scores -------------------------------------------------------------------------------------
+ */
+
 ort_err
 dp_examples__score(dp_shard *s, dp_reader *reader, uint32_t column, const dp_examples *ex,
                    const uint32_t *slots, size_t count, float *out, ort_diag *diag)

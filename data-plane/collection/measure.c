@@ -72,11 +72,15 @@ static float
 max_sim(const dp_vector_schema *schema, const dp_vector *a, const dp_vector *b)
 {
     const size_t dim = schema->size;
+    const bool plain = schema->metric != DP_METRIC_COSINE || schema->elem != DP_ELEM_U8;
+    const dp_distance_fn one = dp_distance_of(schema->metric, DP_ELEM_F32)->one;
     float sum = 0;
     for (uint32_t i = 0; i < a->rows; i++) {
+        const float *row = a->values + i * dim;
         float best = 0;
         for (uint32_t k = 0; k < b->rows; k++) {
-            const float d = row_distance(schema, a->values + i * dim, b->values + k * dim);
+            const float *other = b->values + k * dim;
+            const float d = plain ? one(row, other, dim) : row_distance(schema, row, other);
             best = k == 0 || d < best ? d : best;
         }
         sum += best;

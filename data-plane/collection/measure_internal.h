@@ -20,4 +20,20 @@ ort_err dp_measure__slots(dp_shard *s, dp_reader *reader, uint32_t column, const
 /* The scores that examples give to slots that have the column; as for one vector. */
 ort_err dp_examples__score(dp_shard *s, dp_reader *reader, uint32_t column, const dp_examples *ex,
                            const uint32_t *slots, size_t count, float *out, ort_diag *diag);
+
+/* Vectors around which the best points for all examples together are, where those are not around
+ * one of them: none for BEST, one for SUM and FEEDBACK. Of dense vectors.
+ *
+ * out   borrows from *own
+ * own   for the caller to free()
+ *
+ * ORT_EINVAL, ORT_ENOMEM: *own is NULL */
+#define DP_EXAMPLES_PROBES 3u
+ort_err dp_examples__probes(const dp_vector_schema *schema, const dp_examples *ex,
+                            dp_vector out[DP_EXAMPLES_PROBES], uint32_t *count, float **own,
+                            ort_diag *diag);
+
+/* What a point can score at most that is liker than `likeness` to no target and to no positive
+ * example; -INFINITY, which says that there is no such point, gives -INFINITY. */
+float dp_examples__bound(const dp_examples *ex, float likeness);
 #endif /* DP_MEASURE_INTERNAL_H */

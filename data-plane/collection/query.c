@@ -6,9 +6,11 @@
  *   a graph                                            walk it, scan the tail behind it, merge
  *
  * Everything happens under the shard's view lock, so that an answer shows whole operations. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "collection/allowed_internal.h"
 #include "collection/links_internal.h"
 #include "collection/measure_internal.h"
@@ -283,6 +285,35 @@ trust_rows(const search *q)
     return dp_points_check_rows(q->reader, q->column, q->diag);
 }
 
+static ort_err
+measure_block(search *q, const uint32_t *slots, size_t count, float *distances)
+{
+    if (q->ask->kind != DP_QUERY_EXAMPLES) {
+        return dp_measure__slots(q->s, q->reader, q->column, &q->vector, slots, count, distances,
+                                 q->diag);
+    }
+    const ort_err err = dp_examples__score(q->s, q->reader, q->column, q->ask->examples, slots,
+                                           count, distances, q->diag);
+    for (size_t i = 0; err == ORT_OK && i < count; i++) {
+        distances[i] = -distances[i];
+    }
+    return err;
+}
+
+/* Slots that take some milliseconds together; stored multivectors are taken to have 32 rows. */
+static size_t
+block_of(const search *q)
+{
+    const dp_examples *ex = q->ask->examples;
+    const uint64_t vectors = q->ask->kind == DP_QUERY_EXAMPLES
+                                 ? (uint64_t)ex->positive_count + ex->negative_count + 1
+                                 : 1;
+    const uint64_t pairs = q->schema->multi ? (uint64_t)32 * (q->vector.rows + 1) : 1;
+    const uint64_t each = (q->schema->sparse ? 64 : q->schema->size) * vectors * pairs;
+    const uint64_t block = (UINT64_C(1) << 25) / each;
+    return block > 256 ? (size_t)block : block > 0 ? (size_t)(block + 15) / 16 * 16 : 16;
+}
+
 /* The k nearest of these slots, which all have the vector. */
 static ort_err
 measure(search *q, const uint32_t *slots, size_t count)
@@ -299,15 +330,15 @@ measure(search *q, const uint32_t *slots, size_t count)
         free(distances);
         return err;
     }
-    if (q->ask->kind == DP_QUERY_EXAMPLES) {
-        err = dp_examples__score(q->s, q->reader, q->column, q->ask->examples, slots, count,
-                                 distances, q->diag);
-        for (size_t i = 0; err == ORT_OK && i < count; i++) {
-            distances[i] = -distances[i];
-        }
-    } else {
-        err = dp_measure__slots(q->s, q->reader, q->column, &q->vector, slots, count, distances,
-                                q->diag);
+    /* Rows may be many and long: between blocks is where a request can end. */
+    const size_t block = block_of(q);
+    for (size_t at = 0; err == ORT_OK && at < count; at += block) {
+        const size_t n = count - at < block ? count - at : block;
+        err = q->ask->until_ns > 0 && ort_mono_ns() >= q->ask->until_ns
+                  ? ort_fail(q->diag, ORT_ETIMEOUT,
+                             "comparing the points one by one took too long: prefetch some of them "
+                             "by another vector, or filter")
+                  : measure_block(q, slots + at, n, distances + at);
     }
     if (err == ORT_OK) {
         err = keep_nearest(q, slots, distances, count);
@@ -746,42 +777,67 @@ find_sparse(search *q)
 
 /* --- several examples ---------------------------------------------------------------------------
  *
- * Every match is scored while that is quick. Beyond, the points around each example that attracts
- * are gathered by walks, and those are scored: what scores best lies near one of them. */
+ * Every match is scored while that is quick. Beyond, points are gathered by walks, and those are
+ * scored: around each example that attracts, and around vectors made of all of them. Four times as
+ * many are gathered until none that is outside can be better than the last that is answered; where
+ * that is not to be had, all are scored after all if that is not too slow. */
 
 #define SCORED_FLOATS_MAX (UINT64_C(1) << 27) /* read for one query: about 0.1 s from memory */
+#define SCORED_AFTER_ALL 4u                   /* times that */
 #define GATHER_MIN 256u                       /* around each example */
+#define GATHER_MAX 16384u  /* around all probes, where all can be scored after it */
+#define GATHER_MORE 65536u /* and where not */
+#define GATHER_MADE 4u     /* times as many around a vector that is made: it lies off the points */
 #define GATHER_WALKS_MAX 64u
 
-static bool
-scan_is_quick(const search *q, size_t matches)
+static uint64_t
+floats_read(const search *q, uint64_t slots)
 {
     const dp_examples *ex = q->ask->examples;
     const uint64_t vectors = (uint64_t)ex->positive_count + ex->negative_count + 1;
-    return matches * vectors * q->schema->size <= SCORED_FLOATS_MAX;
+    return slots * vectors * q->schema->size;
 }
 
-/* Adds the slots around one example; `seen` has a bit for each slot. */
+/* Where to look: the vectors made of the examples, then the examples themselves. */
+typedef struct {
+    dp_vector at[DP_EXAMPLES_PROBES + 1 + GATHER_WALKS_MAX];
+    uint32_t made, count;
+    float *own;
+} probes;
+
+/* The slots around probes, each once. */
+typedef struct {
+    uint64_t *seen; /* a bit for each slot */
+    uint32_t *slots;
+    size_t count;
+    float outside; /* no other slot is liker than this to an example that attracts */
+} gathered;
+
 static ort_err
-gather_around(search *q, const dp_vector *example, uint64_t *seen, uint32_t *slots, size_t *count)
+gather_around(search *q, const probes *p, uint32_t probe, uint32_t size, gathered *g)
 {
+    const bool made = probe < p->made;
     dp_query ask = *q->ask;
     ask.kind = DP_QUERY_NEAREST;
     search around = *q;
     around.ask = &ask;
     around.own = NULL;
-    around.k = q->k < GATHER_MIN ? GATHER_MIN : q->k;
+    around.k = made ? GATHER_MADE * size : size;
     around.hits = malloc(((size_t)around.k + 1) * sizeof *around.hits);
-    ort_err err = around.hits != NULL ? take_vector(&around, example) : no_memory(q->diag);
+    ort_err err = around.hits != NULL ? take_vector(&around, &p->at[probe]) : no_memory(q->diag);
     if (err == ORT_OK) {
         err = find_dense(&around);
     }
     for (size_t i = 0; err == ORT_OK && i < around.count; i++) {
         const uint32_t slot = around.hits[i].slot;
-        if ((seen[slot / 64] >> (slot % 64) & 1) == 0) {
-            seen[slot / 64] |= UINT64_C(1) << (slot % 64);
-            slots[(*count)++] = slot;
+        if ((g->seen[slot / 64] >> (slot % 64) & 1) == 0) {
+            g->seen[slot / 64] |= UINT64_C(1) << (slot % 64);
+            g->slots[g->count++] = slot;
         }
+    }
+    if (err == ORT_OK && !made && around.count == size &&
+        -around.hits[size - 1].distance > g->outside) {
+        g->outside = -around.hits[size - 1].distance;
     }
     free(around.own);
     free(around.hits);
@@ -789,27 +845,75 @@ gather_around(search *q, const dp_vector *example, uint64_t *seen, uint32_t *slo
 }
 
 static ort_err
-find_gathered(search *q)
+gather(search *q, const probes *p, uint32_t size, gathered *g)
+{
+    const size_t most = (size_t)size * (p->count + (GATHER_MADE - 1) * p->made);
+    *g = (gathered){.outside = -INFINITY};
+    g->seen = calloc((size_t)dp_points_slot_end(q->s->points) / 64 + 1, sizeof *g->seen);
+    g->slots = malloc((most + 1) * sizeof *g->slots);
+    ort_err err = g->seen != NULL && g->slots != NULL ? ORT_OK : no_memory(q->diag);
+    for (uint32_t i = 0; err == ORT_OK && i < p->count; i++) {
+        err = gather_around(q, p, i, size, g);
+    }
+    return err;
+}
+
+/* How many to gather around each probe at first. */
+static uint32_t
+first_size(const search *q, const probes *p)
+{
+    const uint64_t each = floats_read(q, p->count + (GATHER_MADE - 1) * p->made);
+    const uint64_t fit = SCORED_FLOATS_MAX / (each > 0 ? each : 1);
+    const uint32_t size = fit < GATHER_MIN ? (uint32_t)fit : GATHER_MIN;
+    return size < q->k ? q->k : size;
+}
+
+/* *sure: what was found is the best, as far as walks are right. */
+static ort_err
+find_around(search *q, const probes *p, uint64_t most, bool *sure)
+{
+    const uint64_t walks = p->count + (GATHER_MADE - 1) * p->made;
+    *sure = false;
+    for (uint32_t size = first_size(q, p);; size *= 4) {
+        gathered g;
+        ort_err err = gather(q, p, size, &g);
+        if (err == ORT_OK) {
+            err = measure(q, g.slots, g.count);
+        }
+        const uint64_t next = floats_read(q, 4 * (uint64_t)g.count);
+        const float bound = dp_examples__bound(q->ask->examples, g.outside);
+        free(g.seen);
+        free(g.slots);
+        *sure = err == ORT_OK && q->count > 0 && -q->hits[q->count - 1].distance >= bound;
+        if (err != ORT_OK || *sure || 4 * walks * size > most || next > SCORED_FLOATS_MAX) {
+            return err;
+        }
+    }
+}
+
+static ort_err
+find_gathered(search *q, uint64_t most, bool *sure)
 {
     const dp_examples *ex = q->ask->examples;
-    const uint32_t walks =
-        ex->positive_count < GATHER_WALKS_MAX ? ex->positive_count : GATHER_WALKS_MAX;
-    const size_t each = q->k < GATHER_MIN ? GATHER_MIN : q->k;
-    uint64_t *seen = calloc((size_t)dp_points_slot_end(q->s->points) / 64 + 1, sizeof *seen);
-    uint32_t *slots = malloc((each * ((size_t)walks + 1) + 1) * sizeof *slots);
-    size_t count = 0;
-    ort_err err = seen != NULL && slots != NULL ? ORT_OK : no_memory(q->diag);
-    if (err == ORT_OK && ex->target != NULL) {
-        err = gather_around(q, ex->target, seen, slots, &count);
+    probes *p = calloc(1, sizeof *p);
+    *sure = false;
+    if (p == NULL) {
+        return no_memory(q->diag);
     }
-    for (uint32_t i = 0; err == ORT_OK && i < walks; i++) {
-        err = gather_around(q, &ex->positive[i], seen, slots, &count);
+    ort_err err = dp_examples__probes(q->schema, ex, p->at, &p->made, &p->own, q->diag);
+    p->count = p->made;
+    if (ex->target != NULL) {
+        p->at[p->count++] = *ex->target;
     }
-    if (err == ORT_OK) {
-        err = measure(q, slots, count);
+    /* On the right side of its own pair a point near a positive example may be far from the target.
+     */
+    const bool by_target = ex->kind == DP_EXAMPLES_DISCOVER;
+    for (uint32_t i = 0; i < ex->positive_count && i < GATHER_WALKS_MAX && !by_target; i++) {
+        p->at[p->count++] = ex->positive[i];
     }
-    free(seen);
-    free(slots);
+    err = err == ORT_OK ? find_around(q, p, most, sure) : err;
+    free(p->own);
+    free(p);
     return err;
 }
 
@@ -819,19 +923,22 @@ find_by_examples(search *q)
     const dp_examples *ex = q->ask->examples;
     const bool attracted = ex->target != NULL || ex->positive_count > 0;
     const bool walks = !q->schema->sparse && !q->schema->multi && attracted && !q->ask->exact &&
-                       (is_linked(q) || (q->s->derived[q->column].graph != NULL &&
-                                         !dp_filter_is_empty(q->ask->filter)));
+                       q->s->derived[q->column].graph != NULL;
     dp_matcher m = matcher_of(q);
     m.column = (int)q->column;
-    uint32_t *slots;
-    size_t count;
-    if (walks && dp_filter_is_empty(m.filter) &&
-        !scan_is_quick(q, (size_t)q->s->derived[q->column].live_count)) {
-        return find_gathered(q);
+    uint32_t *slots = NULL;
+    size_t count = (size_t)q->s->derived[q->column].live_count;
+    const bool counted = dp_filter_is_empty(m.filter);
+    bool sure = false;
+    ort_err err = counted ? ORT_OK : candidates(q->s, &m, &slots, &count);
+    if (err == ORT_OK && walks && floats_read(q, count) > SCORED_FLOATS_MAX) {
+        const bool too_many = floats_read(q, count) > SCORED_AFTER_ALL * SCORED_FLOATS_MAX;
+        err = find_gathered(q, too_many ? GATHER_MORE : GATHER_MAX, &sure);
+        sure = sure || too_many;
     }
-    ort_err err = candidates(q->s, &m, &slots, &count);
-    if (err == ORT_OK) {
-        err = walks && !scan_is_quick(q, count) ? find_gathered(q) : measure(q, slots, count);
+    if (err == ORT_OK && !sure) {
+        err = counted ? candidates(q->s, &m, &slots, &count) : ORT_OK;
+        err = err == ORT_OK ? measure(q, slots, count) : err;
     }
     free(slots);
     return err;

@@ -108,6 +108,7 @@ typedef struct {
     bool quantization_ignore;    /* params.quantization: measure the rows themselves */
     bool has_rescore, rescore;
     float oversampling; /* >= 1; 0 = not asked for */
+    uint64_t until_ns;  /* when comparing one by one ends with ORT_ETIMEOUT; 0 = never */
 } dp_query;
 
 /* A point of an answer. What it points to lives until the callback returns. */

@@ -629,10 +629,43 @@ an_order_over_many_matches_is_walked(void **state)
     free(r);
 }
 
+/* What has no graph is compared one by one, and may be more than a request's time is worth. */
+static void
+comparisons_end_at_the_deadline(void **state)
+{
+    static const float row[DIM] = {1, 2, 3};
+    const dp_vector multi = {.kind = DP_VECTOR_MULTI, .values = row, .count = DIM, .rows = 1};
+    const dp_vector dense = {.kind = DP_VECTOR_DENSE, .values = row, .count = DIM, .rows = 1};
+    const dp_examples examples = {.kind = DP_EXAMPLES_SUM, .positive = &dense, .positive_count = 1};
+    dp_query queries[] = {
+        {.kind = DP_QUERY_NEAREST, .vector = multi, .using_name = "m", .limit = 5},
+        {.kind = DP_QUERY_EXAMPLES, .examples = &examples, .using_name = "d", .limit = 5},
+    };
+    fixture f;
+    (void)state;
+    fixture_init(&f, schema, 0);
+    do_op(&f, DP_OP_UPSERT, "{\"points\":[{\"id\":1,\"vector\":{\"d\":[1,1,1],\"m\":[[1,1,1]]}}]}");
+    for (size_t i = 0; i < sizeof queries / sizeof *queries; i++) {
+        answer *a = calloc(1, sizeof *a);
+        ort_diag diag = {""};
+        queries[i].until_ns = 1;
+        assert_int_equal(dp_collection_query(f.c, &queries[i], 1, false, collect, a, &diag),
+                         ORT_ETIMEOUT);
+        assert_non_null(strstr(diag.text, "took too long"));
+        queries[i].until_ns = ort_mono_ns() + UINT64_C(60000000000);
+        assert_int_equal(dp_collection_query(f.c, &queries[i], 1, false, collect, a, &diag),
+                         ORT_OK);
+        assert_int_equal(a->count, 1);
+        free(a);
+    }
+    fixture_fini(&f);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(answers_are_those_of_the_model),
-                                       cmocka_unit_test(an_order_over_many_matches_is_walked)};
+                                       cmocka_unit_test(an_order_over_many_matches_is_walked),
+                                       cmocka_unit_test(comparisons_end_at_the_deadline)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

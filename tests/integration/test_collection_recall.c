@@ -223,12 +223,102 @@ codes_follow_the_settings(void **state)
     free(r.vectors);
 }
 
+/* --- several examples ------------------------------------------------------------------------ */
+
+#define PAIRS 64u /* so many that scoring every point would read more than query.c's bound */
+
+static const answer *
+by_examples(run *r, const dp_examples *examples, bool exact, answer *out)
+{
+    const dp_query query = {
+        .kind = DP_QUERY_EXAMPLES, .examples = examples, .limit = K, .exact = exact};
+    ort_diag diag = {""};
+    out->count = 0;
+    if (dp_collection_query(r->f.c, &query, 1, false, collect, out, &diag) != ORT_OK) {
+        fail_msg("%s", diag.text);
+    }
+    return out;
+}
+
+/* Examples are rows by chance: a walk around one of them alone finds nothing that suits the others.
+ */
+static double
+examples_recall(run *r, dp_examples_kind kind, uint32_t positive, uint32_t negative, bool target)
+{
+    dp_vector vectors[2 * PAIRS + 1];
+    uint32_t found = 0, wanted = 0, seed = 1;
+    answer *exact = calloc(1, sizeof *exact), *got = calloc(1, sizeof *got);
+    for (uint32_t q = 0; q < 4; q++) {
+        for (uint32_t i = 0; i < 2 * PAIRS + 1; i++) {
+            seed = seed * 1664525 + 1013904223;
+            const size_t row = i < 2 * PAIRS ? (seed >> 8) % POINTS : POINTS + q;
+            vectors[i] = (dp_vector){.kind = DP_VECTOR_DENSE,
+                                     .values = r->vectors + row * r->dim,
+                                     .count = r->dim,
+                                     .rows = 1};
+        }
+        const dp_examples examples = {.kind = kind,
+                                      .target = target ? &vectors[2 * PAIRS] : NULL,
+                                      .positive = vectors,
+                                      .negative = vectors + PAIRS,
+                                      .positive_count = positive,
+                                      .negative_count = negative};
+        by_examples(r, &examples, true, exact);
+        by_examples(r, &examples, false, got);
+        assert_int_equal(exact->count, K);
+        assert_int_equal(got->count, K);
+        wanted += K;
+        for (size_t i = 0; i < K; i++) {
+            found += got->at[i].score >= exact->at[K - 1].score - 1e-6f;
+        }
+    }
+    free(exact);
+    free(got);
+    return (double)found / (double)wanted;
+}
+
+static void
+examples_find_what_scoring_every_point_would(void **state)
+{
+    static const struct {
+        const char *name;
+        dp_examples_kind kind;
+        uint32_t positive, negative;
+        bool target;
+    } forms[] = {{"sum_scores", DP_EXAMPLES_SUM, PAIRS, PAIRS - 1, false},
+                 {"best_score", DP_EXAMPLES_BEST, PAIRS, PAIRS, false},
+                 {"context", DP_EXAMPLES_CONTEXT, PAIRS, PAIRS, false}};
+    run r;
+    (void)state;
+    r.vectors = test_dataset("notes-384.base", POINTS + QUERIES, &r.count, &r.dim);
+    if (r.vectors == NULL || r.count < POINTS + QUERIES) {
+        free(r.vectors);
+        skip();
+    }
+    fixture_init(&r.f, schema, 1);
+    for (size_t i = 0; i < POINTS; i += 500) {
+        upsert(&r, i, 500, 0);
+    }
+    wait_indexed(&r);
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        const double is = examples_recall(&r, forms[i].kind, forms[i].positive, forms[i].negative,
+                                          forms[i].target);
+        printf("recall@10 %.3f %s\n", is, forms[i].name);
+        if (is < 0.9) {
+            fail_msg("%s: recall@10 is %.3f", forms[i].name, is);
+        }
+    }
+    fixture_fini(&r.f);
+    free(r.vectors);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(searches_find_the_nearest_while_points_come_and_go),
         cmocka_unit_test(codes_follow_the_settings),
+        cmocka_unit_test(examples_find_what_scoring_every_point_would),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
