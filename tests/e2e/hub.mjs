@@ -58,8 +58,8 @@ export async function until(what, attempt, timeoutMs = 60000) {
 }
 
 class Process {
-    constructor(name, program, config, dir) {
-        Object.assign(this, { name, program, config, dir, child: null, out: '' });
+    constructor(name, program, config, dir, env = {}) {
+        Object.assign(this, { name, program, config, dir, env, child: null, out: '' });
     }
 
     start() {
@@ -67,7 +67,7 @@ class Process {
         this.out = '';
         this.child = spawn(path.join(bin, this.program), [`--config=${this.config}`], {
             stdio: ['ignore', 'pipe', 'pipe'],
-            env: { ...process.env, ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=0' },
+            env: { ...process.env, ...this.env, ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=0' },
         });
         this.child.stdout.on('data', (bytes) => (this.out += bytes));
         this.child.stderr.pipe(log);
@@ -100,7 +100,7 @@ class Process {
 }
 
 export class Hub {
-    /** nodes: [{name, region, extra}] where extra is more YAML. */
+    /** nodes: [{name, region, extra, env}] where extra is more YAML, env more of the environment. */
     static async start({ nodes = [{ name: 'eu', region: 'eu-central' }], controlExtra = '' } = {}) {
         const hub = new Hub();
         hub.dir = await mkdtemp(path.join(tmpdir(), 'orthant-e2e-'));
@@ -166,7 +166,7 @@ ${extra}`,
         return this.admin('DELETE', `/v1/tenants/${name}`, undefined, { 'if-match': seen.headers.get('etag') });
     }
 
-    async addNode({ name, region, extra = '' }) {
+    async addNode({ name, region, extra = '', env = {} }) {
         const [data, forward] = await freePorts(2);
         const config = path.join(this.dir, `${name}.yaml`);
         const token = path.join(this.dir, `${name}.join`);
@@ -192,7 +192,7 @@ forward:
   listen: tls+tcp://127.0.0.1:${forward}
 ${extra}`,
         );
-        const node = new Process(name, 'orthant-node', config, this.dir);
+        const node = new Process(name, 'orthant-node', config, this.dir, env);
         node.url = `http://127.0.0.1:${data}`;
         this.nodes[name] = node;
         node.start();
