@@ -1,6 +1,9 @@
 /* A shard over a disk that forgets, one seed after the other: no threads, no clock, no real disk.
- * What happens follows from the seed alone. Seeds 1, 2, .. are run for ORT_SIM_SECONDS (15), or as
- * many as ORT_SIM_SEEDS says; ORT_SIM_SEED runs that one alone. A failure prints its seed.
+ * What happens follows from the seed alone. A failure prints it.
+ *
+ *   ORT_SIM_SECONDS  how long (60): seeds 1 .. 500, which every run has, then from a place of its
+ * own ORT_SIM_SEEDS    how many instead, from 1 or from ORT_SIM_FIRST on ORT_SIM_SEED     that one
+ * alone
  *
  * Built without sanitizers and with chunks of 64 slots, so that thousands of seeds a minute see
  * merges, dropped chunks and renumbering. What the sanitizers would find, the same model finds
@@ -44,7 +47,7 @@ typedef struct {
     uint32_t first, count, seed;
 } tried;
 
-enum { OPS_MAX = 4000, GROUP_MAX = 4, STEPS = 40 };
+enum { OPS_MAX = 4000, GROUP_MAX = 4, STEPS = 40, SEEDS_OF_ALL = 500 };
 static tried ops[OPS_MAX];
 static uint64_t acked, tried_to;
 
@@ -260,12 +263,18 @@ main(void)
         return 0;
     }
     const uint64_t began = ort_mono_ns();
-    const uint64_t seconds = budget != NULL ? strtoull(budget, NULL, 10) : 15;
-    const uint64_t from = first != NULL ? strtoull(first, NULL, 10) : 1;
+    const uint64_t seconds = budget != NULL ? strtoull(budget, NULL, 10) : 60;
+    uint64_t next = first != NULL ? strtoull(first, NULL, 10) : 1;
     uint64_t count = 0;
     while (many != NULL ? count < strtoull(many, NULL, 10)
                         : ort_mono_ns() - began < seconds * UINT64_C(1000000000)) {
-        run_seed(from + count++);
+        if (first == NULL && many == NULL && count == SEEDS_OF_ALL) {
+            next =
+                (uint64_t)ort_wall_ms() * 100; /* 100 seeds a millisecond: never the same again */
+            printf("seeds 1 .. %d, then from %llu on\n", SEEDS_OF_ALL, (unsigned long long)next);
+        }
+        run_seed(next++);
+        count++;
     }
     printf("%llu seeds in %.1f s, %llu times renumbered, %llu log files packed, %llu times opened "
            "again without a restart\n",
