@@ -83,7 +83,7 @@ put_key(parser *p, uint32_t node, const char *text, size_t len)
     dp_path *path;
     const ort_err err = dp_path_parse(&path, text, len, p->diag);
     if (err != ORT_OK) {
-        return err;
+        return err == ORT_EFORMAT ? ORT_EINVAL : err; /* read when the formula is */
     }
     dp_formula_node *n = &p->formula->nodes[node];
     n->path = path;

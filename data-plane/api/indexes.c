@@ -79,7 +79,11 @@ dp_api__index_delete(dp_call *call)
     const char *field = ort_http_req_param(call->req, "field");
     bool wait = false;
     const ort_err err = dp_call_write_params(call, &wait);
-    return err == ORT_OK ? set_field(call, field, strlen(field), (ort_json){0}, wait) : err;
+    if (err != ORT_OK) {
+        return err;
+    }
+    call->place = DP_PLACE_PATH; /* the field stands there */
+    return set_field(call, field, strlen(field), (ort_json){0}, wait);
 }
 
 /* How many points carry a field is what its index says. While that is being built each point is

@@ -100,8 +100,7 @@ parse_ids(dp_call *call, ort_json v, ort_point_id **out, size_t *count_out)
         const ort_err err = dp_point_id_read(it.value, &ids[n++], &call->diag);
         if (err != ORT_OK) {
             free(ids);
-            /* An id that is none does not deserialize. */
-            return err == ORT_EINVAL ? ORT_EFORMAT : err;
+            return err;
         }
     }
     *out = ids;
@@ -157,7 +156,6 @@ parse_page(dp_call *call, ort_json body, uint64_t *limit, bool *has_from, ort_po
     }
     if (err == ORT_OK && *has_from) {
         err = dp_point_id_read(offset, from, &call->diag);
-        err = err == ORT_EINVAL ? ORT_EFORMAT : err;
     }
     if (err == ORT_OK && *has_from && ort_json_given(ort_json_get(body, "order_by"))) {
         err =

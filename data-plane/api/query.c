@@ -39,8 +39,7 @@ dp_api__ask_nearest(dp_call *call, dp_api__ask *ask, ort_json v)
 
     if (type == ORT_JSON_NUMBER || type == ORT_JSON_STRING) {
         ask->query.kind = DP_QUERY_ID;
-        const ort_err err = dp_point_id_read(v, &ask->query.id, &call->diag);
-        return err == ORT_EINVAL ? ORT_EFORMAT : err;
+        return dp_point_id_read(v, &ask->query.id, &call->diag);
     }
     return parse_vector(call, ask, v);
 }

@@ -59,7 +59,7 @@ uint32_t dp_op_point_count(const dp_op *op);
  * all that was found room in out, out itself tells. */
 ORT_NODISCARD ort_err dp_op_describe(const void *bytes, size_t len, ort_buf *out);
 
-/* A point id in JSON: a number or a string holding a UUID. ORT_EINVAL in Qdrant's words. */
+/* A point id in JSON: a number or a string holding a UUID. ORT_EFORMAT in Qdrant's words. */
 ORT_NODISCARD ort_err dp_point_id_read(ort_json v, ort_point_id *out, ort_diag *diag);
 
 /* Writes an id as JSON: a number, or a string with the hyphenated UUID. */

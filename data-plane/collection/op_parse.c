@@ -70,7 +70,8 @@ dp_point_id_read(ort_json v, ort_point_id *out, ort_diag *diag)
     if (text == NULL) {
         return ort_fail(diag, ORT_EFORMAT, "missing field `id`");
     }
-    return ort_point_id_parse(text, len, !string, out, diag);
+    /* An id that is none does not deserialize. */
+    return ort_point_id_parse(text, len, !string, out, diag) == ORT_OK ? ORT_OK : ORT_EFORMAT;
 }
 
 void

@@ -81,7 +81,7 @@ void dp_schema_write_warnings(const dp_schema *schema, ort_jw *w);
  * payload_schema. Declaring again replaces.
  *
  * ORT_EFORMAT: spec is neither a kind's name nor {"type": kind, ..}. ORT_EVALIDATE: an integer
- * index with neither lookup nor range. ORT_EINVAL: a bad path. ORT_EBADREQ: over
+ * index with neither lookup nor range. ORT_EFORMAT: a bad path. ORT_EBADREQ: over
  * DP_SCHEMA_FIELDS_MAX. */
 #define DP_SCHEMA_FIELDS_MAX 256u
 ORT_NODISCARD ort_err dp_schema_set_field(dp_schema **out, const dp_schema *old, const char *field,

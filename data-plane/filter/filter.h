@@ -19,10 +19,10 @@ typedef struct dp_filter dp_filter;
  * where  how errors name its place: "filter"
  *
  * ORT_OK         *out is the caller's
- * ORT_EFORMAT    what Qdrant cannot deserialize: an unknown member of a Filter, a wrong type (400)
+ * ORT_EFORMAT    what Qdrant cannot deserialize: an unknown member of a Filter, a wrong type, a bad
+ *                id, path or geo ring (400)
  * ORT_EVALIDATE  a field condition without a check, and what else breaks a bound (422); diag is
  *                "filter.must[0]: text"
- * ORT_EINVAL     a bad id, path or geo ring (400)
  * ORT_ENOMEM     as for the others, *out is NULL */
 ORT_NODISCARD ort_err dp_filter_parse(dp_filter **out, ort_json v, const char *where,
                                       ort_diag *diag);

@@ -364,8 +364,8 @@ parse_ring(parser *p, dp_geo_ring *ring, ort_json v)
         return malformed(p);
     }
     if (count < 4) {
-        return ort_fail(p->diag, ORT_EINVAL, "polygon invalid, the size must be at least 4, got %u",
-                        count);
+        return ort_fail(p->diag, ORT_EFORMAT,
+                        "polygon invalid, the size must be at least 4, got %u", count);
     }
     /* Each point that is asked goes around all corners. */
     if (count > ORT_FILTER_CORNERS_MAX - p->filter->corner_count) {
@@ -383,7 +383,7 @@ parse_ring(parser *p, dp_geo_ring *ring, ort_json v)
     const dp_geo_point first = ring->points[0], last = ring->points[count - 1];
     if (err == ORT_OK && (first.lon < last.lon || first.lon > last.lon || first.lat < last.lat ||
                           first.lat > last.lat)) {
-        return ort_fail(p->diag, ORT_EINVAL,
+        return ort_fail(p->diag, ORT_EFORMAT,
                         "polygon invalid, the first and the last points should be the same to form "
                         "a closed line");
     }
@@ -536,7 +536,7 @@ parse_id(parser *p, ort_json v, ort_point_id *out)
     if (text == NULL) {
         return no_memory(p);
     }
-    return ort_point_id_parse(text, len, !string, out, p->diag);
+    return ort_point_id_parse(text, len, !string, out, p->diag) == ORT_OK ? ORT_OK : ORT_EFORMAT;
 }
 
 static ort_err

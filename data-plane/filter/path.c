@@ -105,7 +105,7 @@ dp_path_parse(dp_path **out, const char *text, size_t len, ort_diag *diag)
     path->text[len] = '\0';
     if (!read_steps(path, len)) {
         free(path);
-        return ort_fail(diag, ORT_EINVAL, "Invalid json path: '%.*s'", len > 200 ? 200 : (int)len,
+        return ort_fail(diag, ORT_EFORMAT, "Invalid json path: '%.*s'", len > 200 ? 200 : (int)len,
                         text);
     }
     *out = path;

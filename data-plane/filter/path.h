@@ -9,7 +9,7 @@ typedef struct dp_path dp_path;
 
 /* Raw keys are alphanumerics (of any script), '_' and '-'; others stand in double quotes. [] means
  * every element, [n] the n-th.
- * ORT_EINVAL: "Invalid json path: 'text'". ORT_ENOMEM. *out is NULL for both. */
+ * ORT_EFORMAT: "Invalid json path: 'text'". ORT_ENOMEM. *out is NULL for both. */
 ORT_NODISCARD ort_err dp_path_parse(dp_path **out, const char *text, size_t len, ort_diag *diag);
 void dp_path_free(dp_path *path);
 
@@ -29,8 +29,8 @@ typedef struct {
 
 /* Reads with_payload: bool | ["a","b.c"] | {"include":[..]} | {"exclude":[..]}; a missing or null
  * value gives `absent`.
- * ORT_EFORMAT: another shape, or an unknown member. ORT_EINVAL: a bad path. ORT_ENOMEM. For all
- * three *out is {0}. Release with dp_payload_selector_fini(). */
+ * ORT_EFORMAT: another shape, an unknown member, a bad path. ORT_EINVAL: too many. ORT_ENOMEM. For
+ * all three *out is {0}. Release with dp_payload_selector_fini(). */
 ORT_NODISCARD ort_err dp_payload_selector_parse(dp_payload_selector *out, ort_json v, bool absent,
                                                 ort_diag *diag);
 void dp_payload_selector_fini(dp_payload_selector *selector);

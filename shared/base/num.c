@@ -17,8 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __SSE2__ /* of every x86-64 */
-#include <emmintrin.h>
+#ifdef __x86_64__
+#include <smmintrin.h>
+#define WITH_SSE41 __attribute__((target("sse4.1"))) /* asked for before it is called */
 #endif
 
 static const double pow10_exact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
@@ -294,9 +295,9 @@ ort_num_take_f32(const char *text, const char *end, float *out, bool *finite)
     return p;
 }
 
-#ifdef __SSE2__
+#ifdef __x86_64__
 /* A bit for each comma of 64 bytes. */
-static uint64_t
+WITH_SSE41 static inline uint64_t
 commas_in(const char *block)
 {
     const __m128i comma = _mm_set1_epi8(',');
@@ -309,11 +310,24 @@ commas_in(const char *block)
     return bits;
 }
 
+/* The value of 16 digits, each in a byte of its own as 0..9: pairs, fours, eights. */
+WITH_SSE41 static inline uint64_t
+sixteen_digits(__m128i v)
+{
+    const __m128i tens = _mm_set1_epi16(0x010a), hundreds = _mm_set1_epi32(0x00010064);
+    const __m128i myriads = _mm_set1_epi32(0x00012710);
+    const __m128i fours = _mm_madd_epi16(_mm_maddubs_epi16(v, tens), hundreds);
+    const __m128i eights = _mm_madd_epi16(_mm_packus_epi32(fours, fours), myriads);
+    const uint64_t both = (uint64_t)_mm_cvtsi128_si64(eights);
+
+    return (both & UINT32_MAX) * 100000000u + (both >> 32);
+}
+
 /* "d.ddd", "ddd", each with a sign or without, of up to 16 digits behind the point or in all:
  * [from, to). 16 bytes before `to` can be read: the digits stand at their end, whatever their
  * number, and what stands before them is masked out. false: another form, or one that rounds
  * unsurely. */
-static bool
+WITH_SSE41 static inline bool
 take_simple(const char *from, const char *to, float *out)
 {
     static const uint64_t pow10[] = {1,
@@ -350,12 +364,10 @@ take_simple(const char *from, const char *to, float *out)
     const __m128i text = _mm_loadu_si128((const __m128i *)(const void *)(to - 16));
     const __m128i v = _mm_and_si128(_mm_sub_epi8(text, _mm_set1_epi8('0')), mask);
     const __m128i over = _mm_subs_epu8(v, _mm_set1_epi8(9));
-    if (_mm_movemask_epi8(_mm_cmpeq_epi8(over, _mm_setzero_si128())) != 0xffff) {
+    if (!_mm_testz_si128(over, over)) {
         return false;
     }
-    uint64_t half[2];
-    memcpy(half, &v, sizeof half);
-    uint64_t digits = eight_digits(half[0]) * 100000000u + eight_digits(half[1]);
+    uint64_t digits = sixteen_digits(v);
     digits += point ? first * pow10[count] : 0;
     const double d = (double)(int64_t)digits / pow10_exact[point ? count : 0];
     if (digits != 0 && !rounds_surely(d)) {
@@ -365,15 +377,12 @@ take_simple(const char *from, const char *to, float *out)
     return true;
 }
 
-size_t
-ort_num_take_f32s(const char **text, const char *begin, const char *end, float *out, size_t room)
+WITH_SSE41 static size_t
+take_f32s(const char **text, const char *end, float *out, size_t room)
 {
     const char *from = *text, *block = from;
     size_t n = 0;
 
-    if (from - begin < 16) {
-        return 0;
-    }
     /* A number and its comma are two bytes at least. */
     for (; end - block >= 64 && room - n >= 32; block += 64) {
         for (uint64_t commas = commas_in(block); commas != 0; commas &= commas - 1) {
@@ -388,6 +397,13 @@ ort_num_take_f32s(const char **text, const char *begin, const char *end, float *
     }
     *text = from;
     return n;
+}
+
+size_t
+ort_num_take_f32s(const char **text, const char *begin, const char *end, float *out, size_t room)
+{
+    return *text - begin >= 16 && __builtin_cpu_supports("sse4.1") ? take_f32s(text, end, out, room)
+                                                                   : 0;
 }
 #else
 size_t

@@ -95,6 +95,37 @@ bounds_are_told_with_their_place(void **state)
         "POST", C "/points/query?timeout=0", "{}");
 }
 
+/* What does not deserialize is told so, wherever it stands: ids, paths, rings. */
+static void
+what_is_malformed_is_told_so(void **state)
+{
+    static const char id[] =
+        "Format error in JSON body: value x is not a valid point ID, valid values "
+        "are either an unsigned integer or a UUID\"}";
+    static const char path[] = "Format error in JSON body: Invalid json path: 'a..b'\"}";
+
+    (void)state;
+    bad(400, id, "PUT", C "/points", "{\"points\":[{\"id\":\"x\",\"vector\":[1,0]}]}");
+    bad(400, id, "PUT", C "/points", "{\"batch\":{\"ids\":[\"x\"],\"vectors\":[[1,0]]}}");
+    bad(400, id, "POST", C "/points/delete", "{\"points\":[\"x\"]}");
+    bad(400, id, "POST", C "/points", "{\"ids\":[\"x\"]}");
+    bad(400, id, "POST", C "/points/scroll", "{\"offset\":\"x\"}");
+    bad(400, id, QUERY, "{\"query\":\"x\"}");
+    bad(400, id, COUNT, "{\"filter\":{\"must\":[{\"has_id\":[\"x\"]}]}}");
+    bad(400, path, COUNT, "{\"filter\":{\"must\":[{\"key\":\"a..b\",\"match\":{\"value\":1}}]}}");
+    bad(400, path, QUERY, "{\"with_payload\":[\"a..b\"]}");
+    bad(400, path, QUERY, "{\"query\":{\"order_by\":\"a..b\"}}");
+    bad(400, path, "POST", C "/facet", "{\"key\":\"a..b\"}");
+    bad(400, path, "POST", C "/points/query/groups", "{\"group_by\":\"a..b\"}");
+    bad(400, path, "PUT", C "/index", "{\"field_name\":\"a..b\",\"field_schema\":\"keyword\"}");
+    bad(400, path, "POST", C "/points/payload/delete", "{\"points\":[1],\"keys\":[\"a..b\"]}");
+    bad(400, "Deserialize error in path parameters: Invalid json path: 'a..b'\"}", "DELETE",
+        C "/index/a..b", NULL);
+    bad(400, "Format error in JSON body: polygon invalid, the size must be at least 4, got 0",
+        COUNT,
+        "{\"filter\":{\"must\":[{\"key\":\"g\",\"geo_polygon\":{\"exterior\":{\"points\":[]}}}]}}");
+}
+
 /* 255 characters, however many bytes; the name stands in the path, so the path is what is wrong. */
 static void
 names_are_counted_in_characters(void **state)
@@ -289,6 +320,7 @@ main(void)
         cmocka_unit_test(the_root_names_the_api),
         cmocka_unit_test_setup(a_threshold_needs_scores, fresh),
         cmocka_unit_test_setup(bounds_are_told_with_their_place, fresh),
+        cmocka_unit_test_setup(what_is_malformed_is_told_so, fresh),
         cmocka_unit_test(names_are_counted_in_characters),
         cmocka_unit_test_setup(quotes_are_cut_between_characters, fresh),
         cmocka_unit_test_setup(uuids_match_by_value_where_they_are_declared, fresh),

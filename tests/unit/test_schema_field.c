@@ -82,8 +82,8 @@ what_is_no_index_is_refused(void **state)
     assert_int_equal(set(&schema, "a", "\"keywords\"", &diag), ORT_EFORMAT);
     assert_int_equal(set(&schema, "a", "{}", &diag), ORT_EFORMAT);
     assert_int_equal(set(&schema, "a", "7", &diag), ORT_EFORMAT);
-    assert_int_equal(set(&schema, "a[", "\"keyword\"", &diag), ORT_EINVAL);
-    assert_int_equal(set(&schema, "", "\"keyword\"", &diag), ORT_EINVAL);
+    assert_int_equal(set(&schema, "a[", "\"keyword\"", &diag), ORT_EFORMAT);
+    assert_int_equal(set(&schema, "", "\"keyword\"", &diag), ORT_EFORMAT);
     assert_int_equal(
         set(&schema, "a", "{\"type\":\"integer\",\"lookup\":false,\"range\":false}", &diag),
         ORT_EVALIDATE);
