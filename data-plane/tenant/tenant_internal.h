@@ -132,7 +132,9 @@ struct dp_tenants {
     pthread_cond_t wake;        /* of the janitor */
     pthread_t janitor;
     bool janitor_runs;
-    size_t closed_since;             /* memory was given back; the janitor's */
+    size_t closed_since;             /* memory was given back; the janitor's, as are the next two */
+    uint64_t trim_due_ms;            /* when it is looked at again how much there is */
+    uint64_t trimmed_bytes;          /* in memory since it was given back */
     struct dp_scrub *scrub;          /* NULL: there is none */
     _Atomic uint64_t opened;         /* collections, since start */
     _Atomic uint32_t failed;         /* collections that could not be opened when last tried */

@@ -19,6 +19,8 @@
 
 #define JANITOR_MS 1000
 #define TRIM_AFTER 256u /* collections closed */
+#define TRIM_GROWN_BYTES (UINT64_C(128) << 20)
+#define TRIM_EVERY_MS 10000u
 
 static const ort_log log_ = {"tenant"};
 
@@ -251,16 +253,43 @@ give_open_back(open_one *list, size_t count)
     free(list);
 }
 
-/* The allocator keeps what thousands of collections were made of, in pieces between what stays:
- * once many have closed, whole pages of it go back to the system. */
+/* Pages of this process in memory, in bytes; 0: not known. */
+static uint64_t
+resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f != NULL) {
+        if (fscanf(f, "%*u %llu", &pages) != 1) {
+            pages = 0;
+        }
+        (void)fclose(f);
+    }
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The allocator keeps what thousands of collections were made of, in pieces between what stays, and
+ * each of its arenas what the largest requests took: once many have closed, or the process has
+ * grown, whole pages of it go back to the system. */
 static void
 give_memory_back(dp_tenants *all, size_t closed)
 {
+    const uint64_t now = ort_mono_ms();
     all->closed_since += closed;
-    if (all->closed_since >= TRIM_AFTER) {
-        all->closed_since = 0;
-        (void)malloc_trim(0);
+    if (all->closed_since < TRIM_AFTER) {
+        if (now < all->trim_due_ms) {
+            return;
+        }
+        all->trim_due_ms = now + TRIM_EVERY_MS;
+        const uint64_t resident = resident_bytes();
+        all->trimmed_bytes = resident < all->trimmed_bytes ? resident : all->trimmed_bytes;
+        if (resident < all->trimmed_bytes + TRIM_GROWN_BYTES) {
+            return;
+        }
     }
+    all->closed_since = 0;
+    (void)malloc_trim(0);
+    all->trimmed_bytes = resident_bytes();
 }
 
 /* Closes what has been idle for long; and, while more is open or held than may be, the idlest. */
@@ -294,9 +323,7 @@ close_idle(dp_tenants *all)
         dp_tenant__save_sizes(list[i].tenant);
     }
     give_open_back(list, count);
-    if (open < count) {
-        give_memory_back(all, count - open);
-    }
+    give_memory_back(all, count - open);
 }
 
 static void *
