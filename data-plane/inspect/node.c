@@ -123,6 +123,12 @@ check_table(dp_inspect *i, int dir, const ort_hello_reply *hello, ort_diag *diag
             dp_inspect__say(i, "repaired", "table and table.log removed: the node fetches them");
         }
     }
+    if (err == ORT_OK && hello != NULL && seen.table.version == 0 && seen.mark.version != 0) {
+        const size_t before = dp_inspect__enter(i, "table");
+        i->report->notes++;
+        dp_inspect__say(i, "note", "it is missing: the node fetches it");
+        dp_inspect__leave(i, before);
+    }
     if (!seen.mark_damaged) {
         return ORT_OK;
     }
