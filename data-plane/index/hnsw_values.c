@@ -32,6 +32,7 @@ dp_value_links_free(dp_value_links *f)
     }
     for (uint32_t i = 0; i < f->group_count; i++) {
         free(f->groups[i].members);
+        free(f->groups[i].noted);
     }
     free(f->groups);
     free(f->buckets);
@@ -178,6 +179,7 @@ dp_value__release(dp_value_links *f, uint32_t number)
 {
     dp_value_group *g = &f->groups[number];
     free(g->members);
+    free(g->noted);
     *g = (dp_value_group){.next_free = f->free_group};
     f->free_group = number + 1;
 }
@@ -202,6 +204,42 @@ dp_value__append(dp_value_links *f, dp_value_group *g, uint32_t slot)
     g->members[g->count++] = slot;
     pthread_rwlock_unlock(&f->lock);
     return ORT_OK;
+}
+
+/* With `lock` held. */
+static ort_err
+note_slot(dp_value_group *g, uint32_t slot)
+{
+    for (uint32_t i = 0; i < g->noted_count; i++) {
+        if (g->noted[i] == slot) {
+            return ORT_OK; /* told of twice */
+        }
+    }
+    if (g->mixed || g->noted_count == DP_HNSW_VALUE_NOTED_MAX) {
+        g->mixed = true;
+        g->walkable = false;
+        return ORT_OK;
+    }
+    if (g->noted_count == g->noted_cap) {
+        const uint32_t cap = g->noted_cap == 0 ? 4 : g->noted_cap * 2;
+        uint32_t *grown = realloc(g->noted, cap * sizeof *grown);
+        if (grown == NULL) {
+            return ORT_ENOMEM;
+        }
+        g->noted = grown;
+        g->noted_cap = cap;
+    }
+    g->noted[g->noted_count++] = slot;
+    return ORT_OK;
+}
+
+ort_err
+dp_value__note(dp_value_links *f, dp_value_group *g, uint32_t slot)
+{
+    pthread_rwlock_wrlock(&f->lock);
+    const ort_err err = note_slot(g, slot);
+    pthread_rwlock_unlock(&f->lock);
+    return err;
 }
 
 size_t
@@ -442,17 +480,11 @@ add_point(dp_hnsw *graph, unsigned at, dp_value_links *f, uint64_t value, uint32
 }
 
 static ort_err
-mix(dp_value_links *f, uint64_t value)
+note(dp_value_links *f, uint64_t value, uint32_t slot)
 {
     uint32_t number;
     const ort_err err = dp_value__group(f, value, &number);
-    if (err == ORT_OK) {
-        pthread_rwlock_wrlock(&f->lock);
-        f->groups[number].mixed = true;
-        f->groups[number].walkable = false;
-        pthread_rwlock_unlock(&f->lock);
-    }
-    return err;
+    return err == ORT_OK ? dp_value__note(f, &f->groups[number], slot) : err;
 }
 
 /* With the gate held. */
@@ -472,7 +504,7 @@ value_add(dp_hnsw *graph, uint64_t field, uint32_t slot, const uint64_t *values,
         return add_point(graph, at, f, values[0], slot);
     }
     for (size_t i = 0; err == ORT_OK && i < count; i++) {
-        err = mix(f, values[i]);
+        err = note(f, values[i], slot);
     }
     return err;
 }

@@ -15,6 +15,7 @@
 
 #define DP_HNSW_FIELDS_MAX 8u
 #define DP_HNSW_VALUE_POINTS_MIN 512u /* from here on the points of a value are linked */
+#define DP_HNSW_VALUE_NOTED_MAX 256u
 
 /* Begins to keep lists for a field, m as that of a graph; does nothing when it is kept already.
  *
@@ -40,8 +41,9 @@ ORT_NODISCARD ort_err dp_hnsw_field_advance(dp_hnsw *graph, uint64_t field, uint
 void dp_hnsw_field_rewind(dp_hnsw *graph, uint64_t field, uint32_t end);
 
 /* Tells of the values that a slot of the graph has in the field, each once. A point of several
- * values is in no list, and its values are not walked from then on. A value that reaches
- * DP_HNSW_VALUE_POINTS_MIN has all its points linked before this returns.
+ * values is in no list; each of them notes it, and a search for one compares what it noted besides
+ * its walk. A value that would note more than DP_HNSW_VALUE_NOTED_MAX is not walked from then on. A
+ * value that reaches DP_HNSW_VALUE_POINTS_MIN has all its points linked before this returns.
  *
  * ORT_ENOTFOUND  no such field, or the slot is not in the graph
  * ORT_EEXISTS    it was told of before
@@ -65,8 +67,9 @@ struct dp_hnsw_among {
 typedef struct {
     uint32_t values;      /* that have points */
     uint32_t linked;      /* of them, whose points are linked */
-    uint32_t mixed;       /* of them, not walked for a point with several values */
+    uint32_t mixed;       /* of them, not walked for points with several values */
     uint32_t points;      /* told of, with one value */
+    uint32_t noted;       /* with several, once for each value */
     uint32_t bad_links;   /* from one value to another, or to a slot that is not there: always 0 */
     uint32_t unreachable; /* points of linked values that no walk can meet */
     size_t bytes;

@@ -15,7 +15,8 @@
  *   then for each value of each field
  *        0     8  value        the caller's number; no two of a field are the same
  *        8     4  state        0 few points, 1 linked, 2 mixed, 3 none: a place to be given out
- *       12     4               0
+ *       12     4  noted        points that have other values too, 0 .. 256
+ *   then those of each value of each field, u32 each: slots that are nodes
  *
  * groupsN: of the N-th of these fields, slots * u32: the number of the slot's value, plus 1; 0:
  * none listsN:  slots * 2 * m * u32, as `links`
@@ -73,7 +74,7 @@ put_group(ort_buf *out, const dp_value_group *g)
                          : g->mixed    ? STATE_MIXED
                          : g->walkable ? STATE_LINKED
                                        : STATE_FEW);
-    ort_buf_put_u32(out, 0);
+    ort_buf_put_u32(out, g->noted_count);
 }
 
 /* Of all fields; how many there are. */
@@ -103,6 +104,13 @@ write_about(dp_graph_writer *w, const dp_value_links *const *fields, uint32_t co
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t g = 0; g < fields[i]->group_count; g++) {
             put_group(&out, &fields[i]->groups[g]);
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t g = 0; g < fields[i]->group_count; g++) {
+            for (uint32_t j = 0; j < fields[i]->groups[g].noted_count; j++) {
+                ort_buf_put_u32(&out, fields[i]->groups[g].noted[j]);
+            }
         }
     }
     ort_err err = ort_buf_check(&out);
@@ -189,8 +197,10 @@ take_groups(taking *t, ort_cursor *at, ort_diag *diag)
     for (uint32_t i = 0; i < t->groups; i++) {
         const uint64_t value = ort_cursor_u64(at);
         const uint32_t state = ort_cursor_u32(at);
+        const uint32_t noted = ort_cursor_u32(at);
         uint32_t number = 0;
-        if (ort_cursor_u32(at) != 0 || at->failed || state >= STATES) {
+        if (at->failed || state >= STATES || noted > DP_HNSW_VALUE_NOTED_MAX ||
+            (noted > 0 && state == STATE_NONE)) {
             return damaged(diag);
         }
         const ort_err err = state == STATE_NONE ? dp_value__group_none(t->f, &number)
@@ -203,10 +213,34 @@ take_groups(taking *t, ort_cursor *at, ort_diag *diag)
         }
         t->f->groups[i].mixed = state == STATE_MIXED;
         t->f->groups[i].walkable = state == STATE_LINKED;
+        t->f->groups[i].noted_cap = noted; /* to be read */
     }
     for (uint32_t i = 0; i < t->f->group_count; i++) {
         if (!t->f->groups[i].used) {
             dp_value__release(t->f, i);
+        }
+    }
+    return ORT_OK;
+}
+
+static ort_err
+take_noted(const taking *t, ort_cursor *at, ort_diag *diag)
+{
+    for (uint32_t i = 0; i < t->f->group_count; i++) {
+        dp_value_group *g = &t->f->groups[i];
+        const uint32_t count = g->noted_cap;
+        g->noted_cap = 0;
+        for (uint32_t j = 0; j < count; j++) {
+            const uint32_t slot = ort_cursor_u32(at);
+            if (at->failed || slot >= t->v->file->head.slots ||
+                dp_hnsw__state(t->v->graph, slot) != DP_NODE_LIVE ||
+                dp_value__group_of(t->f, slot) != 0) {
+                return damaged(diag);
+            }
+            const ort_err err = dp_value__note(t->f, g, slot);
+            if (err != ORT_OK) {
+                return ort_fail(diag, err, "no memory for a graph");
+            }
         }
     }
     return ORT_OK;
@@ -322,6 +356,9 @@ dp_hnsw__take_values(const dp_graph_verify *v, ort_diag *diag)
     }
     for (uint32_t i = 0; i < count && err == ORT_OK; i++) {
         err = take_field(&fields[i], &at, diag);
+    }
+    for (uint32_t i = 0; i < count && err == ORT_OK; i++) {
+        err = take_noted(&fields[i], &at, diag);
     }
     if (err == ORT_OK && ort_cursor_left(&at) != 0) {
         err = damaged(diag);

@@ -6,7 +6,7 @@
  *
  *            first point told of          enough points, all linked
  *   (none) ──────────────────────► few ──────────────────────────────► walkable
- *      ▲                            │ a point with other values too       │
+ *      ▲                            │ too many points with other values   │
  *      │                            └───────────────► mixed ◄─────────────┘
  *      └── repair: no point left ───────────┴─────────────────────────────┘ */
 #ifndef DP_HNSW_VALUES_INTERNAL_H
@@ -22,7 +22,9 @@ typedef struct {
     uint32_t *members; /* in the order in which they were told of; dead ones until a repair */
     uint32_t count, cap;
     uint32_t linked; /* the first of them that have their lists */
-    bool walkable;   /* they all have, and so has who comes */
+    uint32_t *noted; /* points that have other values too: in no list */
+    uint32_t noted_count, noted_cap;
+    bool walkable; /* all members have their lists, and so has who comes */
     bool mixed;
     bool used;          /* else it waits for another value, */
     uint32_t next_free; /* and this is the next that does, plus 1 */
@@ -79,6 +81,9 @@ ORT_NODISCARD ort_err dp_value__group(dp_value_links *f, uint64_t value, uint32_
 ORT_NODISCARD ort_err dp_value__group_none(dp_value_links *f, uint32_t *out); /* a place, unused */
 dp_value_group *dp_value__find(const dp_value_links *f, uint64_t value); /* NULL: there is none */
 ORT_NODISCARD ort_err dp_value__append(dp_value_links *f, dp_value_group *g, uint32_t slot);
+
+/* Notes a slot, once; of too many the group becomes mixed. ORT_ENOMEM. */
+ORT_NODISCARD ort_err dp_value__note(dp_value_links *f, dp_value_group *g, uint32_t slot);
 
 /* Gives the place of a group without points to the next value; the table is to be made anew. */
 void dp_value__release(dp_value_links *f, uint32_t number);

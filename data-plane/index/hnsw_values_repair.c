@@ -38,6 +38,13 @@ forget_dead(const dp_hnsw *graph, dp_value_group *g)
     }
     g->count = n;
     g->linked = linked;
+    n = 0;
+    for (uint32_t i = 0; i < g->noted_count; i++) {
+        if (dp_hnsw__state(graph, g->noted[i]) == DP_NODE_LIVE) {
+            g->noted[n++] = g->noted[i];
+        }
+    }
+    g->noted_count = n;
 }
 
 void
@@ -55,7 +62,7 @@ dp_hnsw__forget_dead_values(dp_hnsw *graph)
                 continue;
             }
             forget_dead(graph, &f->groups[g]);
-            if (f->groups[g].count == 0 && !f->groups[g].mixed) {
+            if (f->groups[g].count == 0 && f->groups[g].noted_count == 0 && !f->groups[g].mixed) {
                 dp_value__release(f, g);
                 released = true;
             }
@@ -245,7 +252,8 @@ dp_hnsw__values_bytes(const dp_hnsw *graph)
         bytes += sizeof *f + (size_t)f->group_cap * sizeof *f->groups +
                  (size_t)f->bucket_count * sizeof *f->buckets;
         for (uint32_t g = 0; g < f->group_count; g++) {
-            bytes += (size_t)f->groups[g].cap * sizeof *f->groups[g].members;
+            bytes +=
+                ((size_t)f->groups[g].cap + f->groups[g].noted_cap) * sizeof *f->groups[g].members;
         }
         pthread_rwlock_unlock(&f->lock);
         const uint32_t end = atomic_load_explicit(&f->slot_end, memory_order_relaxed);
@@ -262,10 +270,11 @@ check_field(const dp_hnsw *graph, unsigned i, reach *r, dp_hnsw_field_report *ou
     const dp_value_links *f = dp_hnsw__field(graph, i);
     for (uint32_t g = 0; g < f->group_count; g++) {
         const dp_value_group *group = &f->groups[g];
-        out->values += group->count > 0;
+        out->values += group->count + group->noted_count > 0;
         out->linked += group->walkable;
         out->mixed += group->mixed;
         out->points += group->count;
+        out->noted += group->noted_count;
         for (uint32_t j = 0; j < group->linked; j++) {
             out->bad_links += bad_links(graph, f, DP_LEVEL_VALUES + i, group->members[j]);
         }

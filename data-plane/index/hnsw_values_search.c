@@ -19,11 +19,10 @@ may_answer(const dp_hnsw *graph, const dp_slot_filter *filter, uint32_t slot)
 }
 
 static size_t
-keep_answers(const dp_hnsw *graph, const dp_slot_filter *filter, dp_candidate *c, size_t n,
-             size_t wanted)
+keep_answers(const dp_hnsw *graph, const dp_slot_filter *filter, dp_candidate *c, size_t n)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < n && kept < wanted; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (may_answer(graph, filter, c[i].slot)) {
             c[kept++] = c[i];
         }
@@ -31,13 +30,71 @@ keep_answers(const dp_hnsw *graph, const dp_slot_filter *filter, dp_candidate *c
     return kept;
 }
 
-/* Some points of a walkable value; 0: it is none. */
+/* Puts a candidate into a sorted list of at most max, of which the last may fall out. */
 static size_t
-seeds_of(dp_value_links *f, uint64_t value, uint32_t *seeds)
+put(dp_candidate *list, size_t size, size_t max, dp_candidate c)
 {
+    size_t low = 0, high = size;
+    while (low < high) {
+        const size_t mid = low + (high - low) / 2;
+        if (list[mid].distance <= c.distance) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    size += size < max;
+    memmove(list + low + 1, list + low, (size - 1 - low) * sizeof *list);
+    list[low] = c;
+    return size;
+}
+
+/* Compares slots by their codes, and puts the nearest that may answer among the `kept` sorted ones
+ * of the pool; of at most max. Returns how many there are then. */
+static size_t
+offer(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, const dp_slot_filter *filter,
+      const uint32_t *slots, size_t count, size_t kept, size_t max)
+{
+    const uint32_t end =
+        atomic_load_explicit((_Atomic(uint32_t) *)&graph->slot_end, memory_order_acquire);
+    const dp_slab *codes = dp_hnsw__codes(s, query);
+    size_t measured = 0;
+    for (size_t i = 0; i < count;) {
+        size_t n = 0;
+        for (; i < count && n < SCAN_BATCH; i++) {
+            if (slots[i] < end && may_answer(graph, filter, slots[i])) {
+                s->ids[n++] = slots[i];
+                __builtin_prefetch(dp_hnsw__peek(graph, codes, slots[i]));
+            }
+        }
+        dp_hnsw__measure(graph, s, query, s->ids, n, s->distances);
+        measured += n;
+        for (size_t j = 0; j < n; j++) {
+            const dp_candidate c = {.slot = s->ids[j], .distance = s->distances[j]};
+            if (kept < max ? c.distance < INFINITY : c.distance < s->pool[kept - 1].distance) {
+                kept = put(s->pool, kept, max, c);
+            }
+        }
+    }
+    dp_scratch_worked(s, 0, measured);
+    return kept;
+}
+
+/* Some points of a walkable value, and those that are in no list; 0: it is none. */
+static size_t
+seeds_of(dp_value_links *f, uint64_t value, uint32_t *seeds,
+         uint32_t noted[DP_HNSW_VALUE_NOTED_MAX], uint32_t *noted_count)
+{
+    size_t n = 0;
     pthread_rwlock_rdlock(&f->lock);
     const dp_value_group *g = dp_value__find(f, value);
-    const size_t n = g != NULL && g->walkable ? dp_value__seeds(g, g->count, seeds) : 0;
+    if (g != NULL && g->walkable) {
+        n = dp_value__seeds(g, g->count, seeds);
+        *noted_count = g->noted_count;
+        for (uint32_t i = 0; i < g->noted_count; i++) {
+            noted[i] = g->noted[i];
+        }
+    }
     pthread_rwlock_unlock(&f->lock);
     return n;
 }
@@ -46,13 +103,13 @@ static ort_err
 walk_value(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query,
            const dp_hnsw_among *among, const dp_slot_filter *filter, dp_passing ask, size_t *n_out)
 {
-    uint32_t seeds[DP_VALUE_SEEDS];
+    uint32_t seeds[DP_VALUE_SEEDS], noted[DP_HNSW_VALUE_NOTED_MAX], noted_count = 0;
     const unsigned at = dp_hnsw__field_of(graph, among->field);
     const double share = among->share > 0 && among->share < 1 ? (double)among->share : 1;
     if (at == DP_HNSW_FIELDS_MAX || share < SHARE_MIN) {
         return ORT_ENOTFOUND;
     }
-    const size_t n = seeds_of(dp_hnsw__field(graph, at), among->value, seeds);
+    const size_t n = seeds_of(dp_hnsw__field(graph, at), among->value, seeds, noted, &noted_count);
     const uint32_t level = DP_LEVEL_VALUES + at;
     dp_candidate start;
     if (n == 0 || !dp_value__start(graph, s, query, level, seeds, n, &start)) {
@@ -77,28 +134,10 @@ walk_value(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query,
     if (err == ORT_OK) {
         dp_scratch_forget(s);
         *n_out = dp_hnsw__walk(graph, s, query, start, level, pool, stop);
-        *n_out = keep_answers(graph, filter, s->pool, *n_out, *n_out);
+        *n_out = keep_answers(graph, filter, s->pool, *n_out);
+        *n_out = offer(graph, s, query, filter, noted, noted_count, *n_out, pool);
     }
     return err;
-}
-
-/* Puts a candidate into a sorted list of at most max, of which the last may fall out. */
-static size_t
-put(dp_candidate *list, size_t size, size_t max, dp_candidate c)
-{
-    size_t low = 0, high = size;
-    while (low < high) {
-        const size_t mid = low + (high - low) / 2;
-        if (list[mid].distance <= c.distance) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    size += size < max;
-    memmove(list + low + 1, list + low, (size - 1 - low) * sizeof *list);
-    list[low] = c;
-    return size;
 }
 
 /* The best of the slots by their codes. */
@@ -106,30 +145,10 @@ static ort_err
 scan_slots(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query,
            const dp_hnsw_among *among, const dp_slot_filter *filter, size_t wanted, size_t *n_out)
 {
-    const uint32_t end =
-        atomic_load_explicit((_Atomic(uint32_t) *)&graph->slot_end, memory_order_acquire);
-    const dp_slab *codes = dp_hnsw__codes(s, query);
-    size_t kept = 0, measured = 0;
     const ort_err err = dp_scratch_pool(s, wanted);
-    for (size_t i = 0; i < among->slot_count && err == ORT_OK;) {
-        size_t n = 0;
-        for (; i < among->slot_count && n < SCAN_BATCH; i++) {
-            if (among->slots[i] < end && may_answer(graph, filter, among->slots[i])) {
-                s->ids[n++] = among->slots[i];
-                __builtin_prefetch(dp_hnsw__peek(graph, codes, among->slots[i]));
-            }
-        }
-        dp_hnsw__measure(graph, s, query, s->ids, n, s->distances);
-        measured += n;
-        for (size_t j = 0; j < n; j++) {
-            const dp_candidate c = {.slot = s->ids[j], .distance = s->distances[j]};
-            if (kept < wanted ? c.distance < INFINITY : c.distance < s->pool[kept - 1].distance) {
-                kept = put(s->pool, kept, wanted, c);
-            }
-        }
+    if (err == ORT_OK) {
+        *n_out = offer(graph, s, query, filter, among->slots, among->slot_count, 0, wanted);
     }
-    dp_scratch_worked(s, 0, measured);
-    *n_out = kept;
     return err;
 }
 

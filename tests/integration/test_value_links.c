@@ -411,8 +411,13 @@ values_of_arrays_are_found(void **state)
         wait_built(&f);
     }
     assert_true(report(&f, &r));
-    assert_int_equal(r.linked, LARGE - 1);
-    assert_int_equal(r.mixed, 2);
+    assert_int_equal(r.linked, LARGE);
+    assert_int_equal(r.noted, 2);
+    fixture_reopen(&f);
+    wait_built(&f);
+    nearest(&f, "", query, DIM, 1, "{\"must\":[{\"key\":\"t\",\"match\":{\"value\":\"t0\"}}]}",
+            false, got);
+    assert_int_equal(got->at[0].id.lo, 90000);
     free(got);
     fixture_fini(&f);
 }

@@ -134,6 +134,31 @@ check(fixture *f, uint32_t linked)
     }
 }
 
+static int
+temp_dir(char *path)
+{
+    memcpy(path, "/tmp/ort-values-XXXXXX", sizeof "/tmp/ort-values-XXXXXX");
+    assert_non_null(mkdtemp(path));
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void
+temp_remove(const char *path, int dir)
+{
+    (void)unlinkat(dir, "graph", 0);
+    (void)unlinkat(dir, "bad", 0);
+    close(dir);
+    rmdir(path);
+}
+
+static ort_err
+load(fixture *f, int dir, const char *name, bool unlinked, dp_hnsw **out)
+{
+    const dp_hnsw_config config = {.metric = DP_METRIC_EUCLID, .m = 16, .unlinked = unlinked};
+    dp_hnsw_stamp stamp = {.owner = {1, 2}};
+    return dp_hnsw_load(out, &f->rows.view, &config, dir, name, &stamp, NULL);
+}
+
 static void
 a_value_is_searched_by_its_own_links(void **state)
 {
@@ -292,26 +317,73 @@ a_value_can_go_and_another_come(void **state)
     unmake(f);
 }
 
-/* It is in no list, so no walk of either value would find it. */
+/* They are in no list, so no walk finds them: what is noted is compared besides, also after a
+ * restart and until it dies; where that would be too many, there is no walk. */
 static void
-a_point_of_two_values_ends_their_walks(void **state)
+points_of_several_values(void **state)
 {
     static const uint64_t both[] = {1, 2};
+    const dp_hnsw_stamp stamp = {.owner = {1, 2}};
+    char path[64];
+    const int dir = temp_dir(path);
     fixture *f = make(false, DP_CODE_AUTO);
     dp_hit hits[K];
     size_t n;
     (void)state;
+    const uint32_t first = f->slots;
+    for (uint32_t i = 0; i < DP_HNSW_VALUE_NOTED_MAX; i++) {
+        test_rows_put(&f->rows, f->slots, vectors + (size_t)i * DIM);
+        assert_int_equal(dp_hnsw_insert(f->graph, f->slots), ORT_OK);
+        for (int twice = 0; twice < 2; twice++) {
+            assert_int_equal(dp_hnsw_value_add(f->graph, FIELD, f->slots, both, 2), ORT_OK);
+        }
+        f->slots++;
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        dp_hnsw_field_report report;
+        assert_int_equal(dp_hnsw_field_check(f->graph, FIELD, &report), ORT_OK);
+        assert_int_equal(report.noted, 2 * DP_HNSW_VALUE_NOTED_MAX);
+        assert_int_equal(report.mixed, 0);
+        for (uint32_t i = 0; i < 3 * LARGE; i++) {
+            const uint64_t v = 1 + i % LARGE;
+            const dp_hnsw_among among = {.field = FIELD, .value = v};
+            const uint32_t equal = i * 7 / 5 * 5; /* as far away as a noted one, of value 1 */
+            assert_int_equal(dp_hnsw_search(f->graph, vectors + (size_t)equal * DIM,
+                                            (dp_hnsw_query){.k = K, .among = &among}, NULL, hits,
+                                            &n),
+                             ORT_OK);
+            bool found = false;
+            for (size_t j = 0; j < n; j++) {
+                found = found || hits[j].slot == first + equal;
+            }
+            assert_int_equal(found, v <= 2);
+        }
+        dp_hnsw *loaded;
+        assert_int_equal(dp_hnsw_save(f->graph, dir, "graph", &stamp, NULL), ORT_OK);
+        assert_int_equal(load(f, dir, "graph", false, &loaded), ORT_OK);
+        dp_hnsw_free(f->graph);
+        f->graph = loaded;
+    }
     const uint32_t slot = f->slots++;
     test_rows_put(&f->rows, slot, vectors);
     assert_int_equal(dp_hnsw_insert(f->graph, slot), ORT_OK);
-    assert_int_equal(dp_hnsw_value_add(f->graph, FIELD, slot, both, 2), ORT_OK);
-    for (uint64_t v = 1; v <= 3; v++) {
-        const dp_hnsw_among among = {.field = FIELD, .value = v};
-        assert_int_equal(dp_hnsw_search(f->graph, vectors, (dp_hnsw_query){.k = K, .among = &among},
-                                        NULL, hits, &n),
-                         v < 3 ? ORT_ENOTFOUND : ORT_OK);
+    assert_int_equal(dp_hnsw_delete(f->graph, first), ORT_OK);
+    assert_int_equal(dp_hnsw_repair(f->graph), ORT_OK);
+    assert_int_equal(dp_hnsw_value_add(f->graph, FIELD, slot, both, 2), ORT_OK); /* its place */
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint64_t v = 1; v <= 3; v++) {
+            const dp_hnsw_among among = {.field = FIELD, .value = v};
+            assert_int_equal(dp_hnsw_search(f->graph, vectors,
+                                            (dp_hnsw_query){.k = K, .among = &among}, NULL, hits,
+                                            &n),
+                             v < 3 && pass > 0 ? ORT_ENOTFOUND : ORT_OK);
+        }
+        test_rows_put(&f->rows, f->slots, vectors);
+        assert_int_equal(dp_hnsw_insert(f->graph, f->slots), ORT_OK);
+        assert_int_equal(dp_hnsw_value_add(f->graph, FIELD, f->slots++, both, 2), ORT_OK);
     }
     unmake(f);
+    temp_remove(path, dir);
 }
 
 static void
@@ -341,31 +413,6 @@ fields_come_and_go(void **state)
 
 /* --- the file -----------------------------------------------------------------------------------
  */
-
-static int
-temp_dir(char *path)
-{
-    memcpy(path, "/tmp/ort-values-XXXXXX", sizeof "/tmp/ort-values-XXXXXX");
-    assert_non_null(mkdtemp(path));
-    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
-static void
-temp_remove(const char *path, int dir)
-{
-    (void)unlinkat(dir, "graph", 0);
-    (void)unlinkat(dir, "bad", 0);
-    close(dir);
-    rmdir(path);
-}
-
-static ort_err
-load(fixture *f, int dir, const char *name, bool unlinked, dp_hnsw **out)
-{
-    const dp_hnsw_config config = {.metric = DP_METRIC_EUCLID, .m = 16, .unlinked = unlinked};
-    dp_hnsw_stamp stamp = {.owner = {1, 2}};
-    return dp_hnsw_load(out, &f->rows.view, &config, dir, name, &stamp, NULL);
-}
 
 static void
 links_are_found_again(void **state)
@@ -693,7 +740,7 @@ main(void)
         cmocka_unit_test(a_filter_within_a_value),
         cmocka_unit_test(points_move_between_values),
         cmocka_unit_test(a_value_can_go_and_another_come),
-        cmocka_unit_test(a_point_of_two_values_ends_their_walks),
+        cmocka_unit_test(points_of_several_values),
         cmocka_unit_test(fields_come_and_go),
         cmocka_unit_test(links_are_found_again),
         cmocka_unit_test(what_does_not_fit_is_refused),
