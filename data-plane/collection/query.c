@@ -734,9 +734,16 @@ weigh_by(search *q, dp_sparse_idf *idf, dp_allowed **corpus, dp_slot_set *among)
     if (dp_filter_is_empty(q->ask->idf_corpus)) {
         return ORT_OK;
     }
+    /* Another filter than the query's, with words of its own. */
     dp_matcher m = matcher_of_points(q);
     m.filter = q->ask->idf_corpus;
-    const ort_err err = dp_allowed__get(corpus, q->s->allowed, &m, NULL);
+    m.texts = NULL;
+    m.bound = false;
+    ort_err err = dp_matcher__bind(&m);
+    if (err == ORT_OK) {
+        err = dp_allowed__get(corpus, q->s->allowed, &m, NULL);
+    }
+    dp_matcher__fini(&m);
     if (err == ORT_OK) {
         *among = (*corpus)->set;
         *idf = (dp_sparse_idf){dp_allowed__count(*corpus, q->s->points), among};

@@ -1,5 +1,6 @@
 /* What conditions mean where a field has been declared: on text they ask for words then, and
  * strings of a field that holds UUIDs are compared by value, however they are written. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 

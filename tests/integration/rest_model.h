@@ -41,9 +41,11 @@ typedef struct {
     model_vector_kind kind;
     uint32_t dim;
     bool euclid; /* else the dot product */
+    bool idf;    /* rare indices count for more; the last of them, its numbers are positive */
 } model_vector;
 
-#define MODEL_VECTORS 4u
+#define MODEL_VECTORS 5u
+#define MODEL_PLAIN_VECTORS 4u /* without idf */
 extern const model_vector model_vectors[MODEL_VECTORS];
 
 /* How like the point's vector is to another of its kind: larger is liker. The dot product, the

@@ -94,8 +94,10 @@ void ask_hits(const json_t *ask, const ask_scores *s, ask_list *list);
  * asks. Consumes ask and query. */
 void ask_query(json_t *ask, json_t *query, const model_vector *using, ask_scores *s);
 
-/* The scores of all points there are, by their likeness to a vector. */
+/* The scores of all points there are, by their likeness to a vector. With idf: by how many of all
+ * points have an index, or of those of a corpus (a filter; NULL: all). */
 void ask_score_all(const model_vector *v, const json_t *query, ask_scores *s);
+void ask_score_idf(const model_vector *v, const json_t *query, const json_t *corpus, ask_scores *s);
 
 /* A point that has such a vector, or MODEL_IDS. */
 uint32_t ask_point_with(const model_vector *v);

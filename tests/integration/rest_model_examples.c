@@ -146,7 +146,7 @@ void
 ask_examples(void)
 {
     ask_scores s = {.ascending = false};
-    const model_vector *v = &model_vectors[model_below(MODEL_VECTORS)];
+    const model_vector *v = &model_vectors[model_below(MODEL_PLAIN_VECTORS)];
     examples good = {.v = v}, bad = {.v = v};
     for (size_t i = 0; i < MODEL_IDS; i++) {
         s.in[i] = json_object_get(asked.points.at[i].vector, v->name) != NULL;

@@ -187,7 +187,7 @@ random_row(uint32_t dim)
 
 /* At least one of eight indices; upwards or, as requests may, downwards. */
 static json_t *
-random_sparse(void)
+random_sparse(bool positive)
 {
     json_t *indices = json_array(), *values = json_array();
     const uint32_t bits = 1 + model_below(255);
@@ -196,8 +196,9 @@ random_sparse(void)
         const uint32_t index = down ? 7 - i : i;
         if (bits & (1u << index)) {
             json_array_append_new(indices, json_integer(index * index * 1000));
-            json_array_append_new(values, json_integer(model_one_in(4) ? model_between(-4, -1)
-                                                                       : model_between(1, 8)));
+            json_array_append_new(values,
+                                  json_integer(!positive && model_one_in(4) ? model_between(-4, -1)
+                                                                            : model_between(1, 8)));
         }
     }
     return json_pack("{s:o,s:o}", "indices", indices, "values", values);
@@ -207,7 +208,7 @@ json_t *
 model_random_vector(const model_vector *v)
 {
     if (v->kind == MODEL_SPARSE) {
-        return random_sparse();
+        return random_sparse(v->idf);
     }
     if (v->kind == MODEL_DENSE) {
         return random_row(v->dim);

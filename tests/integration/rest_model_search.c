@@ -1,5 +1,6 @@
 /* Exact searches: by vector, by point, by the mean of examples. Vectors are of whole numbers, so
  * that node and model agree on every sum to the last bit. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -142,7 +143,10 @@ ask_query(json_t *ask, json_t *query, const model_vector *using, ask_scores *s)
     json_object_set_new(ask, "query", query);
     json_object_set_new(ask, "using", json_string(using->name));
     json_object_set_new(ask, "limit", json_integer(1 + model_below(MODEL_IDS)));
-    json_object_set_new(ask, "params", json_pack("{s:b}", "exact", 1));
+    if (json_object_get(ask, "params") == NULL) {
+        json_object_set_new(ask, "params", json_object());
+    }
+    json_object_set_new(json_object_get(ask, "params"), "exact", json_true());
     if (model_one_in(3)) {
         json_object_set_new(ask, "offset", json_integer(model_below(12)));
     }
@@ -156,10 +160,61 @@ ask_query(json_t *ask, json_t *query, const model_vector *using, ask_scores *s)
     json_decref(ask);
 }
 
+static bool
+has_index(const model_vector *v, const model_point *p, const json_t *index)
+{
+    size_t i;
+    json_t *own;
+    json_array_foreach(json_object_get(json_object_get(p->vector, v->name), "indices"), i, own)
+    {
+        if (json_equal(own, index)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The query's values, times the inverse document frequency of their indices. */
+static json_t *
+weighed(const model_vector *v, const json_t *query, const json_t *corpus)
+{
+    size_t i;
+    json_t *index, *values = json_array();
+    const json_t *plain = json_object_get(query, "values");
+    json_array_foreach(json_object_get(query, "indices"), i, index)
+    {
+        double all = 0, with = 0;
+        for (size_t at = 0; at < MODEL_IDS; at++) {
+            const model_point *p = &asked.points.at[at];
+            if (p->payload != NULL && model_matches(corpus, p)) {
+                all += 1;
+                with += has_index(v, p, index);
+            }
+        }
+        json_array_append_new(values, json_real(json_number_value(json_array_get(plain, i)) *
+                                                log((all - with + 0.5) / (with + 0.5) + 1)));
+    }
+    return json_pack("{s:O,s:o}", "indices", json_object_get(query, "indices"), "values", values);
+}
+
+void
+ask_score_idf(const model_vector *v, const json_t *query, const json_t *corpus, ask_scores *s)
+{
+    json_t *by_rarity = weighed(v, query, corpus);
+    for (size_t i = 0; i < MODEL_IDS; i++) {
+        s->in[i] = model_likeness(v, by_rarity, &asked.points.at[i], &s->score[i]);
+    }
+    json_decref(by_rarity);
+}
+
 void
 ask_score_all(const model_vector *v, const json_t *query, ask_scores *s)
 {
     s->ascending = v->euclid;
+    if (v->idf) {
+        ask_score_idf(v, query, NULL, s);
+        return;
+    }
     for (size_t i = 0; i < MODEL_IDS; i++) {
         double like;
         s->in[i] = model_likeness(v, query, &asked.points.at[i], &like);
@@ -191,10 +246,16 @@ ask_nearest(void)
                          ? json_incref(json_object_get(asked.points.at[by].vector, v->name))
                          : model_random_vector(v);
     ask_score_all(v, vector, &s);
+    json_t *ask = ask_new();
+    if (v->idf && model_one_in(2)) {
+        json_t *corpus = model_random_filter(1);
+        ask_score_idf(v, vector, corpus, &s);
+        json_object_set_new(ask, "params", json_pack("{s:{s:o}}", "idf", "corpus", corpus));
+    }
     if (by < MODEL_IDS) {
         s.in[by] = false;
     }
-    ask_query(ask_new(), json_incref(by < MODEL_IDS ? asked.points.at[by].id : vector), v, &s);
+    ask_query(ask, json_incref(by < MODEL_IDS ? asked.points.at[by].id : vector), v, &s);
     json_decref(vector);
 }
 
@@ -280,7 +341,7 @@ void
 ask_recommend(void)
 {
     ask_scores s, named;
-    const model_vector *v = &model_vectors[model_below(MODEL_VECTORS)];
+    const model_vector *v = &model_vectors[model_below(MODEL_PLAIN_VECTORS)];
     json_t *positive = json_array(), *negative = json_array(), *mean = new_mean(v);
     const bool has_negative = model_one_in(2);
     memset(named.in, true, sizeof named.in);

@@ -264,7 +264,7 @@ void
 ask_matrix(void)
 {
     size_t all[MODEL_IDS], next = 0;
-    const model_vector *v = &model_vectors[model_below(MODEL_VECTORS)];
+    const model_vector *v = &model_vectors[model_below(MODEL_PLAIN_VECTORS)];
     json_t *ask = ask_new();
     const size_t count = sampled(ask, v, all);
     json_object_set_new(ask, "sample", json_integer(MODEL_IDS));

@@ -263,7 +263,7 @@ ask_spread(void)
 {
     ask_scores s;
     size_t count = 0;
-    const model_vector *v = &model_vectors[model_below(MODEL_VECTORS)];
+    const model_vector *v = &model_vectors[model_below(MODEL_PLAIN_VECTORS)];
     const double diversity = model_below(5) / 4.0;
     const size_t limit = 1 + model_below(MODEL_IDS);
     json_t *ask = new_step(), *vector = model_random_vector(v);

@@ -4,10 +4,11 @@
 
 #include "rest_model.h"
 
-const model_vector model_vectors[MODEL_VECTORS] = {{"d", MODEL_DENSE, 3, false},
-                                                   {"s", MODEL_SPARSE, 0, false},
-                                                   {"m", MODEL_MULTI, 2, false},
-                                                   {"e", MODEL_DENSE, 2, true}};
+const model_vector model_vectors[MODEL_VECTORS] = {{.name = "d", .kind = MODEL_DENSE, .dim = 3},
+                                                   {.name = "s", .kind = MODEL_SPARSE},
+                                                   {.name = "m", .kind = MODEL_MULTI, .dim = 2},
+                                                   {"e", MODEL_DENSE, 2, .euclid = true},
+                                                   {"i", MODEL_SPARSE, 0, .idf = true}};
 
 static double
 number_at(const json_t *list, size_t i)

@@ -153,6 +153,20 @@ rarity_can_be_told_by_a_part_of_the_collection(void **state)
                      "{\"query\":{\"text\":\"iron\",\"model\":\"qdrant/bm25\"},\"using\":\"bm25\","
                      "\"params\":{\"idf\":\"global\"}}",
                      &id) == all);
+    /* Its words are its own, and not those of the filter beside it, which has fewer. */
+    ask(0, 200, "completed", "PUT", "/collections/h/index?wait=true",
+        "{\"field_name\":\"kind\",\"field_schema\":\"text\"}");
+    const double same =
+        best(0,
+             "{\"query\":{\"text\":\"iron\",\"model\":\"qdrant/bm25\"},\"using\":\"bm25\","
+             "\"filter\":{\"must\":[{\"key\":\"kind\",\"match\":{\"text\":\"TOOL\"}}]},"
+             "\"params\":{\"idf\":{\"corpus\":{\"should\":[{\"key\":\"kind\",\"match\":{\"text\":"
+             "\"o\"}},"
+             "{\"key\":\"kind\",\"match\":{\"text\":\"tools\"}},{\"key\":\"kind\",\"match\":{"
+             "\"text_any\":"
+             "\"TOOL x\"}}]}}}}",
+             &id);
+    assert_true(same == tools);
     ask(0, 400, "params.idf", "POST", "/collections/h/points/query",
         "{\"query\":{\"text\":\"iron\",\"model\":\"qdrant/"
         "bm25\"},\"using\":\"bm25\",\"params\":{\"idf\":7}}");

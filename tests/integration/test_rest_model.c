@@ -183,7 +183,8 @@ run(unsigned rounds)
        "{\"vectors\":{\"d\":{\"size\":3,\"distance\":\"Dot\"},"
        "\"e\":{\"size\":2,\"distance\":\"Euclid\"},"
        "\"m\":{\"size\":2,\"distance\":\"Dot\","
-       "\"multivector_config\":{\"comparator\":\"max_sim\"}}},\"sparse_vectors\":{\"s\":{}}}",
+       "\"multivector_config\":{\"comparator\":\"max_sim\"}}},\"sparse_vectors\":{\"s\":{},\"i\":{"
+       "\"modifier\":\"idf\"}}}",
        "\"result\":true");
     for (asked.round = 0; asked.round < rounds; asked.round++) {
         for (uint32_t n = 1 + model_below(4); n > 0; n--) {
