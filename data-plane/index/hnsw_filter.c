@@ -37,14 +37,23 @@
 /* How far walks look beyond their k-th match, as a part of what was learnt for walks without filter
  * (hnsw_stop.c): those find more than is needed here. */
 #define THROUGH_REACH 0.3F
-#define OVER_REACH 0.4F
+#define OVER_REACH 0.3F
+#define HARD_REACH 0.5F
 /* A walk through all that has followed so many nodes more than matches are wanted, and not found
- * these, goes on over matches, and through so many of the nodes it has not followed. */
+ * these, goes on over matches, and through so many of the nodes it has not followed: of half of all
+ * nodes, fewer of fewer, since more must be looked through beside each. */
 #define THROUGH_SPARE 4u
-#define THROUGH_MORE 40u
+#define THROUGH_MORE 80u
 /* A node's failing neighbours are looked through when fewer than this part of them pass. */
-#define LOOK_SHARE 0.3
+#define LOOK_SHARE 0.5
 #define SEEDS 64u
+/* The pool of these walks over that of one without filter: the distances of what hard queries look
+ * for hardly differ, and the k-th ends none. */
+#define POOL_TIMES 4u
+/* Nodes whose neighbours tell what passes around a query, and the part of the share of all below
+ * which the query is hard: by chance hardly any is. */
+#define AROUND_MAX 16u
+#define HARD_SHARE 0.25
 
 static inline bool
 may_answer(const dp_hnsw *graph, const dp_slot_filter *filter, uint32_t slot)
@@ -235,6 +244,7 @@ typedef struct {
     size_t n;  /* in s->ids, to be compared */
     dp_walk_stop stop;
     bool through; /* all nodes, not matches alone */
+    size_t more;  /* nodes to go on through after that */
     float reach;  /* of what was learnt to look beyond the k-th */
     float limit;  /* nothing farther is wanted */
     size_t followed, measured;
@@ -438,14 +448,14 @@ turn_to_matches(walk *w)
     for (size_t i = 0; i < w->pool.size; i++) {
         const dp_candidate c = w->pool.at[i];
         const bool passes = dp_slot_filter_passes(w->filter, c.slot & ~DP_EXPANDED);
-        if (passes || ((c.slot & DP_EXPANDED) == 0 && more++ < THROUGH_MORE)) {
+        if (passes || ((c.slot & DP_EXPANDED) == 0 && more++ < w->more)) {
             w->pool.at[kept++] = c;
         }
     }
     w->pool.size = kept;
     w->at = 0;
     w->through = false;
-    w->reach = OVER_REACH;
+    w->reach = HARD_REACH;
     seed(w);
     offer(w);
 }
@@ -457,9 +467,6 @@ go(walk *w, dp_candidate start)
 {
     w->limit = INFINITY;
     add(w, &start.slot, 1);
-    if (!w->through) {
-        seed(w);
-    }
     offer(w);
     for (;;) {
         if (w->through && w->found.size < w->found.max &&
@@ -485,19 +492,24 @@ go(walk *w, dp_candidate start)
     return w->limit < INFINITY || w->pool.size == w->pool.max;
 }
 
-/* Share of the nodes around a node that pass. */
+/* Share of the nodes around a node that pass; no more of them are looked at once it is plain that
+ * enough do. */
 static double
 share_around(const dp_hnsw *graph, dp_scratch *s, const dp_slot_filter *filter, uint32_t start)
 {
     const uint32_t near_count = dp_hnsw__read(graph, start, 0, s->spare);
-    uint32_t *far = s->spare + near_count;
-    size_t seen = near_count, passed = 0;
-    for (uint32_t i = 0; i < near_count && i < 3; i++) {
+    uint32_t *far = s->spare + 2 * (size_t)near_count;
+    memcpy(s->spare + near_count, s->spare, near_count * sizeof *s->spare);
+    size_t passed = keep_passing(filter, s->spare + near_count, near_count);
+    size_t seen = near_count;
+    for (uint32_t i = 0; i < near_count && i < AROUND_MAX; i++) {
+        if (i >= 2 && (double)passed >= THROUGH_SHARE * (double)seen) {
+            break;
+        }
         const uint32_t far_count = dp_hnsw__read(graph, s->spare[i], 0, far);
         passed += keep_passing(filter, far, far_count);
         seen += far_count;
     }
-    passed += keep_passing(filter, s->spare, near_count);
     return seen > 0 ? (double)passed / (double)seen : 0;
 }
 
@@ -507,7 +519,7 @@ walk_from(const comparison *c, const dp_slot_filter *filter, dp_passing ask, dp_
 {
     dp_scratch *s = c->s;
     const size_t found = ask.depth > ask.stop.k ? ask.depth : ask.stop.k;
-    const size_t pool = 2 * ask.pool;
+    const size_t pool = POOL_TIMES * ask.pool;
     const ort_err err = dp_scratch_pool(s, pool + found);
     if (err != ORT_OK) {
         return err;
@@ -517,6 +529,7 @@ walk_from(const comparison *c, const dp_slot_filter *filter, dp_passing ask, dp_
               .end = s->visited_count,
               .stop = ask.stop,
               .through = through,
+              .more = (size_t)(THROUGH_MORE * (ask.share < 0.5 ? 2 * ask.share : 1)),
               .reach = through ? THROUGH_REACH : OVER_REACH,
               .pool = {.at = s->pool, .max = pool},
               .found = {.at = s->pool + pool, .max = found}};
@@ -543,7 +556,7 @@ dp_hnsw__find_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *
     if (scan_ns > SCAN_NS_PER_EF * (double)ask.ef && ask.share >= TWO_HOP_SHARE_MIN &&
         dp_hnsw__descend(graph, s, query, 0, &start)) {
         const double around = share_around(graph, s, filter, start.slot);
-        const bool hard = around < ask.share / 2;
+        const bool hard = around < HARD_SHARE * ask.share;
         if (!hard || scan_ns > HARD_SCAN_NS_PER_EF * (double)ask.ef) {
             err = walk_from(&c, filter, ask, start, hard || around >= THROUGH_SHARE, n_out);
         }
