@@ -1,4 +1,5 @@
-/* Searches by what several examples say together: best_score, sum_scores, discover, context. */
+/* Searches by what several examples say together: best_score, sum_scores, discover, context,
+ * feedback. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -142,6 +143,36 @@ pairs(examples *good, examples *bad, ask_scores *s)
                : json_pack("{s:o}", "context", context);
 }
 
+/* --- feedback ------------------------------------------------------------------------------- */
+
+/* The best rated with the worst, the second best with the second worst: two pairs of four. */
+static json_t *
+feedback(examples *rated, ask_scores *s)
+{
+    const double a = model_between(-4, 8) / 4.0, b = model_between(0, 2),
+                 c = model_between(1, 4) / 4.0;
+    const uint32_t count = model_below(5);
+    examples target = {.v = rated->v};
+    json_t *list = json_array(), *wanted = add_example(&target, s);
+    for (uint32_t i = 0; i < count; i++) { /* the best one first */
+        json_t *example = add_example(rated, s);
+        json_array_append_new(
+            list, json_pack("{s:o,s:f}", "example", example, "score", (double)(count - i) / 4));
+    }
+    for (size_t i = 0; i < MODEL_IDS; i++) {
+        const model_point *p = &asked.points.at[i];
+        s->score[i] = a * likeness_to(&target, 0, p);
+        for (uint32_t k = 0; k < count / 2; k++) {
+            const double apart = (double)(count - 1 - 2 * k) / 4;
+            s->score[i] += pow(apart, b) * c *
+                           (likeness_to(rated, k, p) - likeness_to(rated, count - 1 - k, p));
+        }
+    }
+    forget(&target);
+    return json_pack("{s:{s:o,s:o,s:{s:{s:f,s:f,s:f}}}}", "relevance_feedback", "target", wanted,
+                     "feedback", list, "strategy", "naive", "a", a, "b", b, "c", c);
+}
+
 void
 ask_examples(void)
 {
@@ -151,7 +182,10 @@ ask_examples(void)
     for (size_t i = 0; i < MODEL_IDS; i++) {
         s.in[i] = json_object_get(asked.points.at[i].vector, v->name) != NULL;
     }
-    json_t *query = model_one_in(2) ? recommend(&good, &bad, &s) : pairs(&good, &bad, &s);
+    const uint32_t form = model_below(5);
+    json_t *query = form < 2   ? recommend(&good, &bad, &s)
+                    : form < 4 ? pairs(&good, &bad, &s)
+                               : feedback(&good, &s);
     ask_query(ask_new(), query, v, &s);
     forget(&good);
     forget(&bad);

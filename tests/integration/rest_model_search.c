@@ -17,14 +17,27 @@
 
 /* The older call, of the same meaning, where there is one for this question. */
 static json_t *
-as_search(const json_t *ask)
+as_older(const json_t *ask, const char **target)
 {
     const json_t *query = json_object_get(ask, "query");
+    json_t *recommend = json_object_get(query, "recommend");
+    json_t *discover = json_object_get(query, "discover");
     if (json_is_string(query) || json_is_integer(query) || json_object_get(ask, "prefetch") ||
-        (json_is_object(query) && json_object_get(query, "indices") == NULL)) {
+        (json_is_object(query) && recommend == NULL && discover == NULL &&
+         json_object_get(query, "indices") == NULL && json_object_get(query, "context") == NULL)) {
         return NULL;
     }
     json_t *old = json_copy((json_t *)(uintptr_t)ask);
+    if (json_is_object(query) && json_object_get(query, "indices") == NULL) {
+        *target =
+            recommend != NULL ? COLLECTION "/points/recommend" : COLLECTION "/points/discover";
+        json_object_update(old, recommend != NULL  ? recommend
+                                : discover != NULL ? discover
+                                                   : (json_t *)(uintptr_t)query);
+        json_object_del(old, "query");
+        return old;
+    }
+    *target = COLLECTION "/points/search";
     json_object_set_new(
         old, "vector",
         json_pack("{s:O,s:O}", "name", json_object_get(ask, "using"), "vector", query));
@@ -37,9 +50,10 @@ as_search(const json_t *ask)
 static json_t *
 ask_points(const json_t *ask)
 {
-    json_t *got, *points, *old = model_one_in(6) ? as_search(ask) : NULL;
+    const char *target;
+    json_t *got, *points, *old = model_one_in(6) ? as_older(ask, &target) : NULL;
     if (old != NULL) {
-        points = ask_call(200, "POST", COLLECTION "/points/search", old);
+        points = ask_call(200, "POST", target, old);
         json_decref(old);
         return points;
     }
@@ -254,6 +268,9 @@ ask_nearest(void)
     }
     if (by < MODEL_IDS) {
         s.in[by] = false;
+        if (model_one_in(4)) { /* it is found where it is found anyway */
+            json_object_set_new(ask, "lookup_from", json_pack("{s:s}", "collection", "model"));
+        }
     }
     ask_query(ask, json_incref(by < MODEL_IDS ? asked.points.at[by].id : vector), v, &s);
     json_decref(vector);
