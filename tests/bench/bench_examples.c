@@ -2,7 +2,7 @@
  *
  * Recommend, discover, context and feedback over a collection so large that not every point is
  * scored (query.c: SCORED_FLOATS_MAX): recall@10 against scoring all of them (`exact`), by score,
- * and the time of each, on one thread. Examples are `near`: positives out of the nearest 50 rows of
+ * and the processor time of each. Examples are `near`: positives out of the nearest 50 rows of
  * a query, negatives out of the next 1,000, as a user's likes would be; or `any`: all of them rows
  * by chance. Prints one line of key=value pairs for each. */
 #include <stdio.h>
@@ -98,10 +98,10 @@ ask(place *p, const dp_examples *examples, bool exact, answer *out)
                             .limit = K,
                             .exact = exact};
     ort_diag diag = {{0}};
-    const uint64_t start = ort_mono_ns();
+    const uint64_t start = bench_cpu_ns();
     out->count = 0;
     bench_must(dp_collection_query(p->in.c, &query, 1, false, collect, out, &diag), &diag);
-    return (double)(ort_mono_ns() - start) / 1e6;
+    return (double)(bench_cpu_ns() - start) / 1e6;
 }
 
 static uint64_t

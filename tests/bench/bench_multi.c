@@ -1,15 +1,14 @@
 /* bench_multi [--points N] [--rows N] [--dim N] [--query-rows N] [--queries N]
  *
  * What max_sim over a whole collection costs, and what it costs over 100 points that a dense vector
- * found before, as a prefetch does: microseconds a query on one thread, and how many of the whole
- * scan's best ten are among the second one's. Points are made: each has a topic out of 500, its
- * rows lie around the topic, and its dense vector is their mean. */
+ * found before, as a prefetch does: microseconds of processor time a query, and how many of the
+ * whole scan's best ten are among the second one's. Points are made: each has a topic out of 500,
+ * its rows lie around the topic, and its dense vector is their mean. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/json_write.h"
 #include "place.h"
 
@@ -158,14 +157,14 @@ measure(bench_place *p, float *rows, float *mean)
             .kind = DP_VECTOR_MULTI, .values = rows, .count = opt.dim, .rows = opt.query_rows};
         const dp_vector one = {
             .kind = DP_VECTOR_DENSE, .values = mean, .count = opt.dim, .rows = 1};
-        uint64_t start = ort_mono_ns();
+        uint64_t start = bench_cpu_ns();
         ask(p, "rows", &many, NULL, K, &whole);
-        whole_us += (double)(ort_mono_ns() - start) / 1e3 / opt.queries;
-        start = ort_mono_ns();
+        whole_us += (double)(bench_cpu_ns() - start) / 1e3 / opt.queries;
+        start = bench_cpu_ns();
         ask(p, "mean", &one, NULL, CANDIDATES, &near);
         dp_filter *filter = filter_of(&near);
         ask(p, "rows", &many, filter, K, &after);
-        after_us += (double)(ort_mono_ns() - start) / 1e3 / opt.queries;
+        after_us += (double)(bench_cpu_ns() - start) / 1e3 / opt.queries;
         dp_filter_free(filter);
         found += in_both(&whole, &after);
         wanted += whole.count;

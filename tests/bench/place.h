@@ -12,6 +12,9 @@ typedef struct {
     dp_collection *c;
 } bench_place;
 
+/* Processor time of this thread, which neighbours on the machine lengthen least. */
+uint64_t bench_cpu_ns(void);
+
 /* Ends the program with the error's words when it is one. */
 void bench_must(ort_err err, const ort_diag *diag);
 
