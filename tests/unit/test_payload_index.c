@@ -920,6 +920,20 @@ every_list_of_stopwords_drops_its_words(void **state)
         {"russian", "кошка и собака не", "кошка|собака"},
         {"spanish", "el gato y la casa", "gato|casa"},
         {"swedish", "katten och hunden är", "katten|hunden"},
+        {"arabic", "القط و الكلب", "القط|الكلب"},
+        {"azerbaijani", "pişik və it", "pişik|it"},
+        {"basque", "katua eta txakurra", "katua|txakurra"},
+        {"bengali", "বিড়াল এবং কুকুর", "বিড়াল|কুকুর"},
+        {"catalan", "el gat i la casa", "gat|casa"},
+        {"greek", "ο σκύλος και η γάτα", "σκύλος|γάτα"},
+        {"hinglish", "billi aur kutta", "billi|kutta"},
+        {"hungarian", "a kutya és a macska", "kutya|macska"},
+        {"indonesian", "kucing dan anjing", "kucing|anjing"},
+        {"kazakh", "мысық және ит", "мысық|ит"},
+        {"romanian", "pisica și câinele", "pisica|câinele"},
+        {"slovene", "mačka in pes", "mačka|pes"},
+        {"tajik", "гурба ва саг", "гурба|саг"},
+        {"turkish", "kedi ve köpek", "kedi|köpek"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
