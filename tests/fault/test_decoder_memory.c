@@ -22,7 +22,7 @@
 #include "collection/op_internal.h"
 #include "collection/snapshot.h"
 #include "filter/payload_index.h"
-#include "index/hnsw.h"
+#include "index/hnsw_values.h"
 #include "routing/table.h"
 #include "support/fail_alloc.h"
 #include "support/scratch.h"
@@ -379,6 +379,20 @@ open_and_verify_graph(void *ctx, ort_diag *diag)
     return err;
 }
 
+/* Links by value: a value that is linked, one that is not, and points of both. */
+static void
+link_values(dp_hnsw *graph)
+{
+    static const uint64_t values[] = {1, 2};
+    ort_diag diag = {""};
+    must(dp_hnsw_field_add(graph, 7, 4, &diag), &diag);
+    for (uint32_t slot = 0; slot < ROWS; slot++) {
+        must(dp_hnsw_value_add(graph, 7, slot, &values[slot % 4 == 3], slot % 100 == 2 ? 2 : 1),
+             &diag);
+    }
+    must(dp_hnsw_field_advance(graph, 7, ROWS), &diag);
+}
+
 static void
 fail_graph(graph_world *w, const char *what, dp_code code)
 {
@@ -392,6 +406,7 @@ fail_graph(graph_world *w, const char *what, dp_code code)
     if (dp_hnsw_wants_tune(graph)) {
         must(dp_hnsw_tune(graph, NULL, &diag), &diag);
     }
+    link_values(graph);
     must(dp_hnsw_save(graph, w->place.fd, "graph", &stamp, &diag), &diag);
     dp_hnsw_free(graph);
     w->config.links_on_disk = true;

@@ -497,6 +497,71 @@ dump_tells_what_stands_in_the_files(void **state)
     teardown(&f);
 }
 
+/* A collection that has nothing but links by value: ids from 1 on, so that nobody takes it for "c".
+ */
+static void
+fill_linked(const fixture *f, ort_pool *workers)
+{
+    const dp_tenants_config config = {.idle_close_ms = 0, .collection = {.workers = workers}};
+    const int dir = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ort_json_doc *doc = json("{\"vectors\":{\"size\":4,\"distance\":\"Euclid\"},\"hnsw_config\":"
+                             "{\"m\":0,\"payload_m\":4},\"optimizers_config\":{"
+                             "\"indexing_threshold\":1}}"),
+                 *tenants = json("{\"type\":\"keyword\",\"is_tenant\":true}");
+    dp_schema *plain, *schema;
+    dp_tenants *all;
+    dp_tenant *t;
+    dp_collection *c;
+    ort_diag diag;
+    assert_int_equal(dp_tenants_open(&all, dir, &config, &diag), ORT_OK);
+    close(dir);
+    assert_int_equal(dp_schema_parse(&plain, ort_json_root(doc), NULL), ORT_OK);
+    assert_int_equal(dp_schema_set_field(&schema, plain, "n", 1, ort_json_root(tenants), NULL),
+                     ORT_OK);
+    assert_int_equal(dp_tenants_get(all, ACME, &t, &diag), ORT_OK);
+    assert_int_equal(dp_tenant_create_collection(t, "linked", 6, schema, &diag), ORT_OK);
+    assert_int_equal(dp_tenant_use(t, "linked", 6, &c, &diag), ORT_OK);
+    for (unsigned i = 0; i < 900; i++) {
+        char text[128];
+        snprintf(text, sizeof text,
+                 "{\"points\":[{\"id\":%u,\"vector\":[%u,%u,%u,3],\"payload\":{\"n\":\"%u\"}}]}",
+                 i + 1, i % 31, i % 37, i % 41, i % 9 / 7);
+        apply(c, DP_OP_UPSERT, text);
+    }
+    assert_int_equal(dp_collection_wait_indexed(c, ort_mono_ns() + UINT64_C(60000000000)), ORT_OK);
+    assert_int_equal(dp_collection_checkpoint(c, &diag), ORT_OK);
+    dp_tenant_release(t, c);
+    dp_tenant_unref(t);
+    dp_tenants_close(all);
+    dp_schema_unref(plain);
+    dp_schema_unref(schema);
+    ort_json_free(doc);
+    ort_json_free(tenants);
+}
+
+/* Links by value are in the graph's file: looked through with it, and removed with it. */
+static void
+a_flipped_bit_in_links_by_value_is_found(void **state)
+{
+    fixture f;
+    ort_pool *workers;
+    char path[256];
+    (void)state;
+    setup(&f);
+    assert_int_equal(ort_pool_new(&workers, "upkeep", 1, 16, NULL), ORT_OK);
+    fill_linked(&f, workers);
+    ort_pool_free(workers);
+    assert_int_equal(inspect(&f, "verify", f.path).damaged, 0);
+    file_of(&f, "indexes/*/vector-0.hnsw", path);
+    flip(path, size_of(path) - 4096 - 4096); /* before the checksums: the last of the lists */
+    assert_int_equal(inspect(&f, "verify", f.path).damaged, 1);
+    assert_said(&f, "links by value");
+    assert_int_equal(inspect(&f, "repair", f.path).repaired, 1);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(inspect(&f, "verify", f.path).damaged, 0);
+    teardown(&f);
+}
+
 int
 main(void)
 {
@@ -511,6 +576,7 @@ main(void)
         cmocka_unit_test(missing_files_are_damage_not_an_empty_collection),
         cmocka_unit_test(the_scrubber_finds_what_nobody_reads),
         cmocka_unit_test(dump_tells_what_stands_in_the_files),
+        cmocka_unit_test(a_flipped_bit_in_links_by_value_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
