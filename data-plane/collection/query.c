@@ -27,22 +27,7 @@
 
 #define BATCH_HITS_MAX (1u << 20) /* of one matrix product's answers */
 
-/* One query being answered. */
-typedef struct {
-    dp_shard *s;
-    dp_reader *reader;
-    const dp_query *ask;
-    uint32_t column;
-    const dp_vector_schema *schema;
-    dp_filter_texts *texts; /* what the filter's text conditions mean; for all matchers */
-    dp_vector vector;       /* what to compare with; values may be `own` */
-    float *own;
-    uint32_t skip; /* a slot that is no answer, or DP_SLOT_NONE */
-    uint32_t k;    /* hits to find, with those that are skipped */
-    dp_hit *hits;  /* [k] */
-    size_t count;
-    ort_diag *diag;
-} search;
+typedef dp_search search;
 
 static ort_err
 no_memory(ort_diag *diag)
@@ -200,9 +185,8 @@ passes(void *arg, uint32_t slot)
     return dp_matcher__matches(arg, slot);
 }
 
-/* Every live point has this vector, so nobody needs to ask. */
-static bool
-all_have(const search *q)
+bool
+dp_search__all_have(const search *q)
 {
     return q->s->derived[q->column].live_count == dp_points_live_count(q->s->points);
 }
@@ -216,7 +200,7 @@ matcher_of(const search *q)
                         .filter = q->ask->filter,
                         .texts = q->texts,
                         .bound = true,
-                        .column = all_have(q) ? -1 : (int)q->column,
+                        .column = dp_search__all_have(q) ? -1 : (int)q->column,
                         .diag = q->diag};
 }
 
@@ -429,11 +413,9 @@ merge_hits(search *q, const dp_hit *tail, size_t tail_count, dp_hit *room)
     q->count = n;
 }
 
-/* Over the graph, or what `among` says of it. Slots from `indexed` on are scanned, which has a
- * filter of its own. */
-static ort_err
-walk(search *q, const dp_slot_filter *filter, const dp_slot_filter *tail_filter,
-     const dp_hnsw_among *among, uint32_t indexed)
+ort_err
+dp_search__walk(search *q, const dp_slot_filter *filter, const dp_slot_filter *tail_filter,
+                const dp_hnsw_among *among, uint32_t indexed)
 {
     dp_derived *d = &q->s->derived[q->column];
     const uint32_t end = dp_points_slot_end(q->s->points);
@@ -474,8 +456,8 @@ is_linked(const search *q)
     return graph != NULL && !dp_hnsw_is_unlinked(graph);
 }
 
-static uint32_t
-indexed_end(const search *q)
+uint32_t
+dp_search__indexed_end(const search *q)
 {
     return atomic_load_explicit(&q->s->derived[q->column].indexed_end, memory_order_acquire);
 }
@@ -541,112 +523,6 @@ settle(search *q, dp_matcher *m, dp_allowed **allowed, uint32_t **slots, size_t 
     return err;
 }
 
-/* --- by links among the points of one value -----------------------------------------------------
- */
-
-/* A walk costs about as much as comparing so many codes for each candidate that it keeps. */
-#define CODES_PER_EF 8u
-#define SCANNED_PER_EF \
-    64u /* as of hnsw_filter.c: more are better looked for by a walk, of any kind */
-
-static uint64_t
-ef_of(const search *q)
-{
-    const uint32_t asked = q->ask->hnsw_ef != 0 ? q->ask->hnsw_ef : q->schema->hnsw.ef_construct;
-    return asked > q->k ? asked : q->k;
-}
-
-static bool
-is_walked(const search *q, uint64_t matches)
-{
-    return matches > CODES_PER_EF * ef_of(q);
-}
-
-/* The filter's matches, `count` of them, are looked for among the points of one value that all of
- * them have. ORT_ENOTFOUND: no, in the graph as a whole. */
-static ort_err
-walk_value(search *q, const dp_slot_filter *filter, const dp_links_plan *plan, uint64_t count)
-{
-    if (plan == NULL || plan->count == 0 || !is_walked(q, count)) {
-        return ORT_ENOTFOUND;
-    }
-    dp_hnsw_among among = plan->among;
-    const uint32_t indexed = indexed_end(q);
-    among.share = (float)count / (float)plan->count;
-    const ort_err err = walk(q, filter, filter, &among, indexed < plan->end ? indexed : plan->end);
-    const uint64_t least = count < q->k ? count : q->k;
-    return err == ORT_OK && q->count < least && !q->ask->indexed_only ? ORT_ENOTFOUND : err;
-}
-
-typedef struct {
-    const search *q;
-    const dp_links_plan *plan;
-    bool all; /* have the vector */
-} valued;
-
-static bool
-has_value(void *arg, uint32_t slot)
-{
-    const valued *v = arg;
-    return dp_slots_has(v->plan->slots, slot) &&
-           (v->all || dp_points_has(v->q->reader, v->q->column, slot));
-}
-
-/* Few: their codes one after the other. */
-static ort_err
-scan_value(search *q, const dp_slot_filter *live, const dp_slot_filter *tail,
-           const dp_links_plan *plan)
-{
-    uint32_t *slots = malloc(((size_t)plan->count + 1) * sizeof *slots);
-    if (slots == NULL) {
-        return no_memory(q->diag);
-    }
-    dp_slots_list(plan->slots, slots);
-    const dp_hnsw_among among = {.slots = slots, .slot_count = (size_t)plan->count};
-    const ort_err err = walk(q, live, tail, &among, indexed_end(q));
-    free(slots);
-    return err;
-}
-
-/* Links go by a hash of the value: what is answered is asked of the value itself. */
-static bool
-all_have_value(const search *q, const dp_links_plan *plan)
-{
-    for (size_t i = 0; i < q->count; i++) {
-        if (!dp_slots_has(plan->slots, q->hits[i].slot)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* All points of one value match, and nothing else does. *done false: others must find them. */
-static ort_err
-find_by_value(search *q, const dp_links_plan *plan, bool *done)
-{
-    valued v = {.q = q, .plan = plan, .all = all_have(q)};
-    const dp_slot_filter live = {.live = {.words = dp_points_live_words(q->s->points),
-                                          .slot_end = dp_points_slot_end(q->s->points)}};
-    dp_slot_filter tail = live;
-    ort_err err = ORT_ENOTFOUND;
-    tail.match = has_value;
-    tail.arg = &v;
-    if (is_walked(q, plan->count)) {
-        const uint32_t indexed = indexed_end(q);
-        err = walk(q, &live, &tail, &plan->among, indexed < plan->end ? indexed : plan->end);
-    }
-    if (err == ORT_ENOTFOUND && plan->count <= SCANNED_PER_EF * ef_of(q)) {
-        err = scan_value(q, &live, &tail, plan);
-    }
-    if (err == ORT_ENOTFOUND) {
-        return ORT_OK;
-    }
-    *done = err == ORT_OK && all_have_value(q, plan) &&
-            (q->count == q->k || q->ask->indexed_only ||
-             q->count >= dp_slots_and_count(plan->slots, q->s->payload->live));
-    return err;
-}
-
 /* With a filter that is not a list of ids. */
 static ort_err
 find_evaluated(search *q, dp_matcher *m, const dp_links_plan *plan)
@@ -675,8 +551,10 @@ find_evaluated(search *q, dp_matcher *m, const dp_links_plan *plan)
     filter.selectivity = count < live ? (float)count / (float)live : 1;
     const bool walks = d->graph != NULL && !q->ask->exact;
     if (walks) {
-        err = walk_value(q, &filter, plan, count);
-        err = err == ORT_ENOTFOUND ? walk(q, &filter, &filter, NULL, indexed_end(q)) : err;
+        err = dp_search__walk_value(q, &filter, plan, count);
+        err = err == ORT_ENOTFOUND
+                  ? dp_search__walk(q, &filter, &filter, NULL, dp_search__indexed_end(q))
+                  : err;
     }
     if (!walks || (err == ORT_OK && q->count < q->k && !q->ask->indexed_only)) {
         err = scan(q, &filter, 0, end, q->hits, &q->count);
@@ -694,7 +572,7 @@ find_filtered(search *q, dp_matcher *m)
     const bool planned = q->s->derived[q->column].graph != NULL && !q->ask->exact &&
                          dp_links__plan(q->s, q->column, q->ask->filter, &plan);
     if (planned && plan.alone && plan.count > few_matches(q)) {
-        err = find_by_value(q, &plan, &done);
+        err = dp_search__find_by_value(q, &plan, &done);
     }
     if (err == ORT_OK && !done) {
         err = find_evaluated(q, m, planned ? &plan : NULL);
@@ -722,7 +600,7 @@ find_dense(search *q)
         err = scan(q, &filter, 0, end, q->hits, &q->count);
         return err != ORT_OK ? err : m.err;
     }
-    err = walk(q, &filter, &filter, NULL, indexed_end(q));
+    err = dp_search__walk(q, &filter, &filter, NULL, dp_search__indexed_end(q));
     return err != ORT_OK ? err : m.err;
 }
 
@@ -980,7 +858,7 @@ joins_product(const search *q)
 {
     const dp_query *ask = q->ask;
     return ask->kind == DP_QUERY_NEAREST && !q->schema->sparse && !q->schema->multi &&
-           dp_filter_is_empty(ask->filter) && q->k > 0 && all_have(q) &&
+           dp_filter_is_empty(ask->filter) && q->k > 0 && dp_search__all_have(q) &&
            (ask->exact || !is_linked(q));
 }
 

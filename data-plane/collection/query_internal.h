@@ -1,7 +1,8 @@
 /* data-plane/collection/query_internal.h: answers of one shard. */
 #ifndef DP_QUERY_INTERNAL_H
 #define DP_QUERY_INTERNAL_H
-#include "collection/shard_internal.h"
+#include "collection/links_internal.h"
+#include "collection/vector_internal.h"
 
 ort_err dp_query__answer(dp_shard *s, const dp_query *queries, size_t count, bool want_payload,
                          dp_point_fn fn, void *ctx, ort_diag *diag);
@@ -19,6 +20,46 @@ ort_err dp_query__scroll(dp_shard *s, const dp_filter *filter, const ort_point_i
                          uint64_t limit, bool want_payload, dp_point_fn fn, void *ctx, bool *more,
                          ort_point_id *next, ort_diag *diag);
 ort_err dp_query__count(dp_shard *s, const dp_filter *filter, uint64_t *out, ort_diag *diag);
+
+/* One query being answered. */
+typedef struct {
+    dp_shard *s;
+    dp_reader *reader;
+    const dp_query *ask;
+    uint32_t column;
+    const dp_vector_schema *schema;
+    dp_filter_texts *texts; /* what the filter's text conditions mean; for all matchers */
+    dp_vector vector;       /* what to compare with; values may be `own` */
+    float *own;
+    uint32_t skip; /* a slot that is no answer, or DP_SLOT_NONE */
+    uint32_t k;    /* hits to find, with those that are skipped */
+    dp_hit *hits;  /* [k] */
+    size_t count;
+    ort_diag *diag;
+} dp_search;
+
+/* --- query.c */
+
+/* Every live point has this vector, so nobody needs to ask. */
+bool dp_search__all_have(const dp_search *q);
+
+uint32_t dp_search__indexed_end(const dp_search *q); /* slots below are in the graph */
+
+/* Over the graph, or what `among` says of it. Slots from `indexed` on are scanned, which has a
+ * filter of its own. */
+ort_err dp_search__walk(dp_search *q, const dp_slot_filter *filter,
+                        const dp_slot_filter *tail_filter, const dp_hnsw_among *among,
+                        uint32_t indexed);
+
+/* --- query_value.c */
+
+/* All points of one value match, and nothing else does. *done false: others must find them. */
+ort_err dp_search__find_by_value(dp_search *q, const dp_links_plan *plan, bool *done);
+
+/* The filter's matches, `count` of them, are looked for among the points of one value that all of
+ * them have. ORT_ENOTFOUND: no, in the graph as a whole. */
+ort_err dp_search__walk_value(dp_search *q, const dp_slot_filter *filter, const dp_links_plan *plan,
+                              uint64_t count);
 
 /* --- facet.c: see dp_collection_facet() and dp_collection_field_points() */
 ort_err dp_query__facet(dp_shard *s, const char *field, size_t len, const dp_filter *filter,
