@@ -1,10 +1,11 @@
 /* The scrubber: reads what nobody does, slowly, so that damage is heard of while there is still a
  * backup or a replica without it.
  *
- * A round goes over the tenants in the order of their ids, and over the collections of each that
- * are closed; what is open is read by its users, and its files move. It takes no lock: a first
- * search must not wait for it, so a collection that was opened meanwhile is forgotten and comes
- * again in the next round. Where it stands is kept in the file `scrub` of the data directory,
+ * A round goes over the tenants in the order of their ids, over the collections of each that are
+ * closed (what is open is read by its users, and its files move), and over its snapshots. It takes
+ * no lock: a first search must not wait for it, so a collection that was opened meanwhile is
+ * forgotten and comes again in the next round. Where it stands is kept in the file `scrub` of the
+ * data directory,
  *
  *   <id of the last tenant done> <when the round began, wall ms>\n
  *
@@ -26,6 +27,7 @@
 #define STATE_FILE "scrub"
 #define STATE_EVERY_MS 10000u
 #define SLEEP_STEP_MS 100u
+#define SNAPSHOT_STEP (1u << 20)
 
 static const ort_log log_ = {"scrub"};
 
@@ -197,6 +199,45 @@ scrub_collection(void *ctx, const dp_catalog_entry *e, ort_diag *diag)
     return atomic_load(&s->stop) ? ORT_EBUSY : ORT_OK;
 }
 
+/* A file that is written once and named by its SHA-256: that of what is read tells all. It may be
+ * deleted meanwhile, and is whole for who has it open. */
+static ort_err
+scrub_snapshot(void *ctx, ort_collection_id file, ort_collection_id collection,
+               const dp_snapshot_info *info, ort_diag *diag)
+{
+    const one_collection *one = ctx;
+    dp_scrub *s = one->scrub;
+    char path[2 * ORT_ID_TEXT_BYTES + 16], tenant[ORT_ID_TEXT_BYTES], id[ORT_ID_TEXT_BYTES];
+    ort_sha256 digest;
+    ort_hash got;
+    ort_err err = ORT_OK;
+    ort_id_format(one->tenant.v, tenant);
+    ort_id_format(file.v, id);
+    snprintf(path, sizeof path, "%s/snapshots/%s", tenant, id);
+    const int fd = ort_open_beneath(s->all->tenants_fd, path, O_RDONLY, 0);
+    unsigned char *room = fd >= 0 ? malloc(SNAPSHOT_STEP) : NULL;
+    ort_sha256_init(&digest);
+    for (uint64_t at = 0; room != NULL && err == ORT_OK && at < info->bytes;) {
+        const uint64_t left = info->bytes - at;
+        const size_t n = left < SNAPSHOT_STEP ? (size_t)left : SNAPSHOT_STEP;
+        err = ort_pread_full(fd, room, n, at, NULL);
+        ort_sha256_put(&digest, room, err == ORT_OK ? n : 0);
+        at += n;
+        if (!pay(s, n)) {
+            err = ORT_EBUSY;
+        }
+    }
+    ort_sha256_done(&digest, &got);
+    if (room != NULL && (err == ORT_EIO || err == ORT_ECORRUPT ||
+                         (err == ORT_OK && !ort_hash_equal(&got, &info->sha256)))) {
+        (void)ort_fail(diag, ORT_ECORRUPT, "snapshot %s: it is not what was written", info->name);
+        tell_damage(s, one->tenant, &collection, ORT_ECORRUPT, diag->text);
+    }
+    free(room);
+    ort_fd_close(fd);
+    return atomic_load(&s->stop) ? ORT_EBUSY : ORT_OK;
+}
+
 static void
 scrub_tenant(dp_scrub *s, ort_tenant_id id)
 {
@@ -208,7 +249,10 @@ scrub_tenant(dp_scrub *s, ort_tenant_id id)
     if (dir < 0) {
         return; /* deleted meanwhile */
     }
-    const ort_err err = dp_catalog_read(dir, DP_CATALOG_NAME, id, scrub_collection, &one, &why);
+    ort_err err = dp_catalog_read(dir, DP_CATALOG_NAME, id, scrub_collection, &one, &why);
+    if (err == ORT_OK) {
+        err = dp_catalog_read_snapshots(dir, id, scrub_snapshot, &one, &why);
+    }
     ort_fd_close(dir);
     if (err == ORT_ECORRUPT || err == ORT_EIO) {
         tell_damage(s, id, NULL, err, why.text);
