@@ -184,6 +184,7 @@ typedef struct {
     dp_snapshot_reader *r;
     dp_points *points; /* NULL: only looked at */
     uint64_t count, bytes;
+    uint64_t folded; /* of count */
 } filling;
 
 static ort_err
@@ -260,8 +261,12 @@ fill_block(filling *f, ort_diag *diag)
     }
     if (err == ORT_OK && f->points != NULL) {
         dp_points_get_stats(f->points, &stats);
-        if (stats.memory_bytes >= TAIL_BYTES) {
+        /* A fold gives back the memory of full chunks: without one it would be for nothing, block
+         * after block where points are large. */
+        if (stats.memory_bytes >= TAIL_BYTES &&
+            f->count / DP_CHUNK_SLOTS > f->folded / DP_CHUNK_SLOTS) {
             err = fold(f, diag);
+            f->folded = f->count;
             ort_point("restore.folded");
         }
     }

@@ -67,7 +67,7 @@ class Process {
         this.out = '';
         this.child = spawn(path.join(bin, this.program), [`--config=${this.config}`], {
             stdio: ['ignore', 'pipe', 'pipe'],
-            env: { ...process.env, ...this.env, ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=0' },
+            env: { ...process.env, ...this.env, ASAN_OPTIONS: `detect_leaks=0:abort_on_error=0${process.env.ORT_ASAN_MORE ?? ''}` },
         });
         this.child.stdout.on('data', (bytes) => (this.out += bytes));
         this.child.stderr.pipe(log);
