@@ -411,16 +411,19 @@ typedef struct {
     char name[ORT_COLLECTION_NAME_BYTES_MAX + 1];
 } snapped;
 
-/* Opens what an entry that is CLOSING, for us alone, has on disk. */
+/* Opens what an entry that is CLOSING, for us alone, has on disk. The lock is of the descriptor and
+ * all its copies, and whoever uses the collection while its snapshot is written wants it. */
 static ort_err
 open_still(dp_tenant *t, const dp_entry *e, dp_schema *schema, dp_still **out)
 {
     const dp_collection_config config = {
         .tenant = t->id, .id = e->id, .name = e->name, .schema = schema};
     const int fd = dp_tenant__open_data(t, e);
-    const ort_err err = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0
-                            ? dp_still_open(out, fd, &config, NULL)
-                            : ORT_EBUSY;
+    const bool locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+    const ort_err err = locked ? dp_still_open(out, fd, &config, NULL) : ORT_EBUSY;
+    if (locked) {
+        (void)flock(fd, LOCK_UN);
+    }
     ort_fd_close(fd);
     return err;
 }
