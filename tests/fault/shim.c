@@ -3,6 +3,7 @@
  *
  * openat2() has no wrapper in libc: programs make it through syscall(), which is looked at too. */
 #include "shim.h"
+#include "below.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -19,22 +20,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define PATH_BYTES 4096
-
 static shim_control own; /* without a control file */
 static shim_control *control = &own;
-static char below[PATH_BYTES];
-static size_t below_len; /* 0: nothing is looked at */
-
-/* The real calls are looked up at first use: other libraries' constructors may run before ours. */
-#define REAL(name)                                   \
-    static __typeof__(&(name)) real;                 \
-    if (real == NULL) {                              \
-        *(void **)(&real) = dlsym(RTLD_NEXT, #name); \
-        if (real == NULL) {                          \
-            abort();                                 \
-        }                                            \
-    }
 
 static uint64_t
 number_of(const char *name)
@@ -46,9 +33,8 @@ number_of(const char *name)
 __attribute__((constructor)) static void
 begin(void)
 {
-    const char *dir = getenv(SHIM_DIR);
     const char *file = getenv(SHIM_CONTROL);
-    if (dir == NULL || strlen(dir) >= sizeof below) {
+    if (!below_set(getenv(SHIM_DIR))) {
         return;
     }
     if (file != NULL) {
@@ -67,63 +53,9 @@ begin(void)
         own.lasting = (uint32_t)number_of(SHIM_LASTING);
         own.left = number_of(SHIM_LEFT);
     }
-    strcpy(below, dir);
-    below_len = strlen(below);
 }
 
 /* --- which calls are ours --------------------------------------------------------------------- */
-
-static bool
-path_is_below(const char *path)
-{
-    return strncmp(path, below, below_len) == 0 &&
-           (path[below_len] == '/' || path[below_len] == '\0');
-}
-
-static bool
-link_is_below(const char *link)
-{
-    char path[PATH_BYTES];
-    const ssize_t n = readlink(link, path, sizeof path - 1);
-    if (n < 0) {
-        return false;
-    }
-    path[n] = '\0';
-    return path_is_below(path);
-}
-
-static bool
-fd_is_below(int fd)
-{
-    char link[64];
-    const int error = errno;
-    if (below_len == 0) {
-        return false;
-    }
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    const bool is = link_is_below(link);
-    errno = error;
-    return is;
-}
-
-static bool
-name_is_below(int dir_fd, const char *name)
-{
-    const int error = errno;
-    bool is;
-    if (below_len == 0 || name == NULL) {
-        return false;
-    }
-    if (name[0] == '/') {
-        is = path_is_below(name);
-    } else if (dir_fd == AT_FDCWD) {
-        is = link_is_below("/proc/self/cwd");
-    } else {
-        is = fd_is_below(dir_fd);
-    }
-    errno = error;
-    return is;
-}
 
 /* Counts a call; true: it is to fail. Whoever takes `left` from 1 is the n-th; 0 is none. */
 static bool

@@ -385,6 +385,9 @@ kill_at(point *p)
 {
     unsigned fit[SECTIONS_MAX + 1];
     const unsigned count = list_sections(p, fit);
+    if (count == 0) {
+        abort(); /* there is always the shard */
+    }
     const unsigned begin = dice(count > 1 ? count - 1 : 1); /* the node before the shard */
     for (unsigned i = 0; i < TRIES * count; i++) {
         const unsigned section = fit[(begin + i) % count];

@@ -174,7 +174,7 @@ typedef struct {
 static void
 start_server(test *t, const char *self)
 {
-    int in[2], out[2];
+    int in[2] = {-1, -1}, out[2] = {-1, -1};
     char path[160], shim[4096], fd_text[16];
     snprintf(path, sizeof path, "%s/control", t->place.path);
     snprintf(fd_text, sizeof fd_text, "%d", t->book_fd);
