@@ -6,7 +6,6 @@
  *   a graph                                            walk it, scan the tail behind it, merge
  *
  * Everything happens under the shard's view lock, so that an answer shows whole operations. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,8 +52,8 @@ find_column(search *q)
     return ORT_OK;
 }
 
-static ort_err
-take_vector(search *q, const dp_vector *v)
+ort_err
+dp_search__take_vector(search *q, const dp_vector *v)
 {
     return dp_measure__prepare(q->schema, v, &q->vector, &q->own, q->diag);
 }
@@ -89,7 +88,7 @@ copy_stored(search *q, uint32_t slot)
     dp_vector__expand(q->schema->elem, dp_points_row(q->reader, q->column, slot), len, room);
     const dp_vector row = {
         .kind = DP_VECTOR_DENSE, .values = room, .count = q->schema->size, .rows = 1};
-    err = take_vector(q, &row);
+    err = dp_search__take_vector(q, &row);
     free(room);
     return err;
 }
@@ -169,7 +168,8 @@ prepare(search *q)
     }
     err = find_column(q);
     if (err == ORT_OK && q->ask->kind != DP_QUERY_EXAMPLES) {
-        err = q->ask->kind == DP_QUERY_ID ? take_stored(q) : take_vector(q, &q->ask->vector);
+        err = q->ask->kind == DP_QUERY_ID ? take_stored(q)
+                                          : dp_search__take_vector(q, &q->ask->vector);
     }
     const uint64_t k = (uint64_t)q->k + q->ask->excluded_count + (q->skip != DP_SLOT_NONE);
     q->k = k < ORT_TOP_K_MAX ? (uint32_t)k : ORT_TOP_K_MAX;
@@ -191,8 +191,8 @@ dp_search__all_have(const search *q)
     return q->s->derived[q->column].live_count == dp_points_live_count(q->s->points);
 }
 
-static dp_matcher
-matcher_of(const search *q)
+dp_matcher
+dp_search__matcher(const search *q)
 {
     return (dp_matcher){.s = q->s,
                         .reader = q->reader,
@@ -299,8 +299,8 @@ block_of(const search *q)
 }
 
 /* The k nearest of these slots, which all have the vector. */
-static ort_err
-measure(search *q, const uint32_t *slots, size_t count)
+ort_err
+dp_search__measure(search *q, const uint32_t *slots, size_t count)
 {
     float *distances = malloc((count + 1) * sizeof *distances);
     if (distances == NULL) {
@@ -333,8 +333,8 @@ measure(search *q, const uint32_t *slots, size_t count)
 
 /* The live slots that match, in memory for the caller to free(). A filter's verdicts are taken from
  * what is remembered of it, unless it names ids. */
-static ort_err
-candidates(dp_shard *s, dp_matcher *m, uint32_t **slots, size_t *count)
+ort_err
+dp_search__candidates(dp_shard *s, dp_matcher *m, uint32_t **slots, size_t *count)
 {
     const ort_point_id *ids;
     size_t id_count;
@@ -367,9 +367,9 @@ measure_matches(search *q, dp_matcher *m)
     uint32_t *slots;
     size_t count;
     m->column = (int)q->column;
-    ort_err err = candidates(q->s, m, &slots, &count);
+    ort_err err = dp_search__candidates(q->s, m, &slots, &count);
     if (err == ORT_OK) {
-        err = measure(q, slots, count);
+        err = dp_search__measure(q, slots, count);
     }
     free(slots);
     return err;
@@ -477,7 +477,7 @@ measure_allowed(search *q, const dp_allowed *allowed, size_t count)
             slots[with++] = slots[i];
         }
     }
-    const ort_err err = measure(q, slots, with);
+    const ort_err err = dp_search__measure(q, slots, with);
     free(slots);
     return err;
 }
@@ -535,7 +535,7 @@ find_evaluated(search *q, dp_matcher *m, const dp_links_plan *plan)
     size_t listed = 0;
     ort_err err = settle(q, m, &allowed, &slots, &listed);
     if (err != ORT_OK || allowed == NULL) {
-        err = err == ORT_OK ? measure(q, slots, listed) : err;
+        err = err == ORT_OK ? dp_search__measure(q, slots, listed) : err;
         free(slots);
         return err;
     }
@@ -581,10 +581,10 @@ find_filtered(search *q, dp_matcher *m)
     return err;
 }
 
-static ort_err
-find_dense(search *q)
+ort_err
+dp_search__find_dense(search *q)
 {
-    dp_matcher m = matcher_of(q);
+    dp_matcher m = dp_search__matcher(q);
     const uint32_t end = dp_points_slot_end(q->s->points);
     const ort_point_id *ids;
     size_t id_count;
@@ -632,7 +632,7 @@ weigh_by(search *q, dp_sparse_idf *idf, dp_allowed **corpus, dp_slot_set *among)
 static ort_err
 find_sparse(search *q)
 {
-    dp_matcher m = matcher_of(q);
+    dp_matcher m = dp_search__matcher(q);
     m.column = -1; /* only points with the vector are in its lists */
     dp_allowed *allowed = NULL;
     if (!dp_filter_is_empty(m.filter) && q->s->payload->count > 0) {
@@ -660,175 +660,6 @@ find_sparse(search *q)
     return err != ORT_OK ? err : m.err;
 }
 
-/* --- several examples ---------------------------------------------------------------------------
- *
- * Every match is scored while that is quick. Beyond, points are gathered by walks, and those are
- * scored: around each example that attracts, and around vectors made of all of them. Four times as
- * many are gathered until none that is outside can be better than the last that is answered; where
- * that is not to be had, all are scored after all if that is not too slow. */
-
-#define SCORED_FLOATS_MAX (UINT64_C(1) << 27) /* read for one query: about 0.1 s from memory */
-#define SCORED_AFTER_ALL 4u                   /* times that */
-#define GATHER_MIN 256u                       /* around each example */
-#define GATHER_MAX 16384u  /* around all probes, where all can be scored after it */
-#define GATHER_MORE 65536u /* and where not */
-#define GATHER_MADE 4u     /* times as many around a vector that is made: it lies off the points */
-#define GATHER_WALKS_MAX 64u
-
-static uint64_t
-floats_read(const search *q, uint64_t slots)
-{
-    const dp_examples *ex = q->ask->examples;
-    const uint64_t vectors = (uint64_t)ex->positive_count + ex->negative_count + 1;
-    return slots * vectors * q->schema->size;
-}
-
-/* Where to look: the vectors made of the examples, then the examples themselves. */
-typedef struct {
-    dp_vector at[DP_EXAMPLES_PROBES + 1 + GATHER_WALKS_MAX];
-    uint32_t made, count;
-    float *own;
-} probes;
-
-/* The slots around probes, each once. */
-typedef struct {
-    uint64_t *seen; /* a bit for each slot */
-    uint32_t *slots;
-    size_t count;
-    float outside; /* no other slot is liker than this to an example that attracts */
-} gathered;
-
-static ort_err
-gather_around(search *q, const probes *p, uint32_t probe, uint32_t size, gathered *g)
-{
-    const bool made = probe < p->made;
-    dp_query ask = *q->ask;
-    ask.kind = DP_QUERY_NEAREST;
-    search around = *q;
-    around.ask = &ask;
-    around.own = NULL;
-    around.k = made ? GATHER_MADE * size : size;
-    around.hits = malloc(((size_t)around.k + 1) * sizeof *around.hits);
-    ort_err err = around.hits != NULL ? take_vector(&around, &p->at[probe]) : no_memory(q->diag);
-    if (err == ORT_OK) {
-        err = find_dense(&around);
-    }
-    for (size_t i = 0; err == ORT_OK && i < around.count; i++) {
-        const uint32_t slot = around.hits[i].slot;
-        if ((g->seen[slot / 64] >> (slot % 64) & 1) == 0) {
-            g->seen[slot / 64] |= UINT64_C(1) << (slot % 64);
-            g->slots[g->count++] = slot;
-        }
-    }
-    if (err == ORT_OK && !made && around.count == size &&
-        -around.hits[size - 1].distance > g->outside) {
-        g->outside = -around.hits[size - 1].distance;
-    }
-    free(around.own);
-    free(around.hits);
-    return err;
-}
-
-static ort_err
-gather(search *q, const probes *p, uint32_t size, gathered *g)
-{
-    const size_t most = (size_t)size * (p->count + (GATHER_MADE - 1) * p->made);
-    *g = (gathered){.outside = -INFINITY};
-    g->seen = calloc((size_t)dp_points_slot_end(q->s->points) / 64 + 1, sizeof *g->seen);
-    g->slots = malloc((most + 1) * sizeof *g->slots);
-    ort_err err = g->seen != NULL && g->slots != NULL ? ORT_OK : no_memory(q->diag);
-    for (uint32_t i = 0; err == ORT_OK && i < p->count; i++) {
-        err = gather_around(q, p, i, size, g);
-    }
-    return err;
-}
-
-/* How many to gather around each probe at first. */
-static uint32_t
-first_size(const search *q, const probes *p)
-{
-    const uint64_t each = floats_read(q, p->count + (GATHER_MADE - 1) * p->made);
-    const uint64_t fit = SCORED_FLOATS_MAX / (each > 0 ? each : 1);
-    const uint32_t size = fit < GATHER_MIN ? (uint32_t)fit : GATHER_MIN;
-    return size < q->k ? q->k : size;
-}
-
-/* *sure: what was found is the best, as far as walks are right. */
-static ort_err
-find_around(search *q, const probes *p, uint64_t most, bool *sure)
-{
-    const uint64_t walks = p->count + (GATHER_MADE - 1) * p->made;
-    *sure = false;
-    for (uint32_t size = first_size(q, p);; size *= 4) {
-        gathered g;
-        ort_err err = gather(q, p, size, &g);
-        if (err == ORT_OK) {
-            err = measure(q, g.slots, g.count);
-        }
-        const uint64_t next = floats_read(q, 4 * (uint64_t)g.count);
-        const float bound = dp_examples__bound(q->ask->examples, g.outside);
-        free(g.seen);
-        free(g.slots);
-        *sure = err == ORT_OK && q->count > 0 && -q->hits[q->count - 1].distance >= bound;
-        if (err != ORT_OK || *sure || 4 * walks * size > most || next > SCORED_FLOATS_MAX) {
-            return err;
-        }
-    }
-}
-
-static ort_err
-find_gathered(search *q, uint64_t most, bool *sure)
-{
-    const dp_examples *ex = q->ask->examples;
-    probes *p = calloc(1, sizeof *p);
-    *sure = false;
-    if (p == NULL) {
-        return no_memory(q->diag);
-    }
-    ort_err err = dp_examples__probes(q->schema, ex, p->at, &p->made, &p->own, q->diag);
-    p->count = p->made;
-    if (ex->target != NULL) {
-        p->at[p->count++] = *ex->target;
-    }
-    /* On the right side of its own pair a point near a positive example may be far from the target.
-     */
-    const bool by_target = ex->kind == DP_EXAMPLES_DISCOVER;
-    for (uint32_t i = 0; i < ex->positive_count && i < GATHER_WALKS_MAX && !by_target; i++) {
-        p->at[p->count++] = ex->positive[i];
-    }
-    err = err == ORT_OK ? find_around(q, p, most, sure) : err;
-    free(p->own);
-    free(p);
-    return err;
-}
-
-static ort_err
-find_by_examples(search *q)
-{
-    const dp_examples *ex = q->ask->examples;
-    const bool attracted = ex->target != NULL || ex->positive_count > 0;
-    const bool walks = !q->schema->sparse && !q->schema->multi && attracted && !q->ask->exact &&
-                       q->s->derived[q->column].graph != NULL;
-    dp_matcher m = matcher_of(q);
-    m.column = (int)q->column;
-    uint32_t *slots = NULL;
-    size_t count = (size_t)q->s->derived[q->column].live_count;
-    const bool counted = dp_filter_is_empty(m.filter);
-    bool sure = false;
-    ort_err err = counted ? ORT_OK : candidates(q->s, &m, &slots, &count);
-    if (err == ORT_OK && walks && floats_read(q, count) > SCORED_FLOATS_MAX) {
-        const bool too_many = floats_read(q, count) > SCORED_AFTER_ALL * SCORED_FLOATS_MAX;
-        err = find_gathered(q, too_many ? GATHER_MORE : GATHER_MAX, &sure);
-        sure = sure || too_many;
-    }
-    if (err == ORT_OK && !sure) {
-        err = counted ? candidates(q->s, &m, &slots, &count) : ORT_OK;
-        err = err == ORT_OK ? measure(q, slots, count) : err;
-    }
-    free(slots);
-    return err;
-}
-
 static ort_err
 find(search *q)
 {
@@ -841,13 +672,13 @@ find(search *q)
         return ORT_OK;
     }
     if (q->ask->kind == DP_QUERY_EXAMPLES) {
-        return find_by_examples(q);
+        return dp_search__find_by_examples(q);
     }
     if (q->schema->multi) { /* max_sim, by a scan */
-        dp_matcher m = matcher_of(q);
+        dp_matcher m = dp_search__matcher(q);
         return measure_matches(q, &m);
     }
-    return q->schema->sparse ? find_sparse(q) : find_dense(q);
+    return q->schema->sparse ? find_sparse(q) : dp_search__find_dense(q);
 }
 
 /* --- several exact searches at once -------------------------------------------------------------
@@ -893,7 +724,7 @@ find_by_product(search *list, size_t n, uint32_t k)
         err = trust_rows(q);
     }
     if (err == ORT_OK) {
-        dp_matcher m = matcher_of(q);
+        dp_matcher m = dp_search__matcher(q);
         const dp_slot_filter filter = slot_filter_of(q, &m);
         for (size_t i = 0; i < n; i++) {
             memcpy(queries + i * dim, list[i].vector.values, dim * sizeof *queries);
@@ -1031,7 +862,7 @@ find_ordered(const search *q, dp_matcher *m, size_t k, dp_ordered **list, size_t
     if (index != NULL && dp_filter_is_empty(m->filter)) {
         return dp_order__walk(q->reader, index, order, NULL, k, list, n, q->diag);
     }
-    ort_err err = candidates(q->s, m, &slots, &count);
+    ort_err err = dp_search__candidates(q->s, m, &slots, &count);
     if (err == ORT_OK && (index == NULL || count <= FEW_MATCHES)) {
         err = dp_order__find(q->reader, order, slots, count, k, list, n, q->diag);
     } else if (err == ORT_OK) {
@@ -1076,7 +907,7 @@ show_sample(const search *q, dp_viewer *viewer, size_t index)
     dp_matcher m = matcher_of_points(q);
     uint32_t *slots;
     size_t count;
-    ort_err err = candidates(q->s, &m, &slots, &count);
+    ort_err err = dp_search__candidates(q->s, &m, &slots, &count);
     const uint64_t limit = q->ask->limit < ORT_TOP_K_MAX ? q->ask->limit : ORT_TOP_K_MAX;
     const size_t n = err != ORT_OK ? 0 : limit < count ? (size_t)limit : count;
     dp_order__shuffle(slots, count, n);

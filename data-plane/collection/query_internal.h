@@ -51,6 +51,26 @@ ort_err dp_search__walk(dp_search *q, const dp_slot_filter *filter,
                         const dp_slot_filter *tail_filter, const dp_hnsw_among *among,
                         uint32_t indexed);
 
+/* Checks a request's vector against the column and makes it what is compared: q->vector, q->own. */
+ort_err dp_search__take_vector(dp_search *q, const dp_vector *v);
+
+/* A matcher for the query's filter and for points that have the vector. */
+dp_matcher dp_search__matcher(const dp_search *q);
+
+/* The live slots that match, in memory for the caller to free(). A filter's verdicts are taken from
+ * what is remembered of it, unless it names ids. */
+ort_err dp_search__candidates(dp_shard *s, dp_matcher *m, uint32_t **slots, size_t *count);
+
+/* Leaves in q->hits the k nearest of these slots, which all have the vector; with examples, the
+ * best by their scores. ORT_ETIMEOUT: the request's deadline. */
+ort_err dp_search__measure(dp_search *q, const uint32_t *slots, size_t count);
+
+/* Leaves in q->hits the k nearest to q->vector, as the plan at the top of query.c says. */
+ort_err dp_search__find_dense(dp_search *q);
+
+/* --- query_examples.c: leaves in q->hits the k best by the examples' scores */
+ort_err dp_search__find_by_examples(dp_search *q);
+
 /* --- query_value.c */
 
 /* All points of one value match, and nothing else does. *done false: others must find them. */

@@ -1,10 +1,10 @@
 /* bench_examples --dataset NAME --data DIR [--rows N] [--queries N]
  *
  * Recommend, discover, context and feedback over a collection so large that not every point is
- * scored (query.c: SCORED_FLOATS_MAX): recall@10 against scoring all of them (`exact`), by score,
- * and the processor time of each. Examples are `near`: positives out of the nearest 50 rows of
- * a query, negatives out of the next 1,000, as a user's likes would be; or `any`: all of them rows
- * by chance. Prints one line of key=value pairs for each. */
+ * scored (query_examples.c: SCORED_FLOATS_MAX): recall@10 against scoring all of them (`exact`), by
+ * score, and the processor time of each. Examples are `near`: positives out of the nearest 50 rows
+ * of a query, negatives out of the next 1,000, as a user's likes would be; or `any`: all of them
+ * rows by chance. Prints one line of key=value pairs for each. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -225,7 +225,8 @@ codes_follow_the_settings(void **state)
 
 /* --- several examples ------------------------------------------------------------------------ */
 
-#define PAIRS 64u /* so many that scoring every point would read more than query.c's bound */
+#define PAIRS \
+    64u /* so many that scoring every point would read more than query_examples.c's bound */
 
 static const answer *
 by_examples(run *r, const dp_examples *examples, bool exact, answer *out)
