@@ -18,8 +18,13 @@
 #include "unit/index_support.h"
 
 #define DIM 32u
+#ifdef __SANITIZE_THREAD__ /* it is slow */
+#define N 1800u
+#define LARGE 2u
+#else
 #define N 4500u
-#define LARGE 4u  /* values of 900 points each */
+#define LARGE 4u /* values of N / (LARGE + 1) points each */
+#endif
 #define SMALL 20u /* values that share the rest */
 #define K 10u
 #define QUERIES 40u
@@ -749,7 +754,7 @@ main(void)
         cmocka_unit_test(searches_beside_changes),
     };
     vectors = test_clusters(1, N + QUERIES, DIM, 60, 0.4F);
-#ifdef __SANITIZE_THREAD__ /* it is slow, and the others have one thread */
+#ifdef __SANITIZE_THREAD__ /* the others have one thread */
     cmocka_set_test_filter("searches_beside_*");
 #endif
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
