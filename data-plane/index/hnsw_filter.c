@@ -43,7 +43,7 @@
  * these, goes on over matches, and through so many of the nodes it has not followed: of half of all
  * nodes, fewer of fewer, since more must be looked through beside each. */
 #define THROUGH_SPARE 4u
-#define THROUGH_MORE 80u
+#define THROUGH_MORE 120u
 /* A node's failing neighbours are looked through when fewer than this part of them pass. */
 #define LOOK_SHARE 0.5
 #define SEEDS 64u
@@ -173,8 +173,7 @@ next_batch(scanning *scan)
     compare(&scan->c, from, scan->waiting);
     for (size_t i = 0; i < scan->waiting; i++) {
         const dp_candidate c = {.slot = s->ids[from + i], .distance = s->distances[i]};
-        if (has_room(&scan->found, c.distance) &&
-            dp_hnsw__state(scan->c.graph, c.slot) == DP_NODE_LIVE) {
+        if (has_room(&scan->found, c.distance)) {
             (void)put(&scan->found, c);
         }
     }
@@ -187,10 +186,7 @@ next_batch(scanning *scan)
 static inline void
 scan_slot(scanning *scan, const dp_slot_filter *filter, uint32_t slot)
 {
-    /* Whether the node is there is asked of those only that would be kept: codes of others are
-     * zeros, or what they were. Rows may be nowhere. */
-    if (!dp_slot_filter_passes(filter, slot) ||
-        (scan->c.codes == NULL && dp_hnsw__state(scan->c.graph, slot) != DP_NODE_LIVE)) {
+    if (!may_answer(scan->c.graph, filter, slot)) {
         return;
     }
     scan->c.s->ids[scan->fresh + scan->n] = slot;
