@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@ static const ort_log log_node = {"node"};
 
 #define TOKEN_FILE_BYTES_MAX 512u
 #define TICK_MS 100
+#define ARENAS_MIN 4
 
 static void
 on_table(void *arg, const dp_table *old_table, const dp_table *new_table)
@@ -496,6 +498,17 @@ start(dp_node_process *node, ort_diag *diag)
     return err == ORT_OK ? dp_node__census_start(node, diag) : err;
 }
 
+/* glibc would give threads eight arenas a processor, and a node has a thread a connection: what
+ * thousands of collections were made of, opened by one thread and closed by another, is left in
+ * pieces in all of them. Two a processor are as quick, and kept 22 MB where sixteen kept 31 after
+ * 54,500 collections were opened and closed (docs/architecture/many-tenants.md). */
+static void
+few_arenas(void)
+{
+    const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    (void)mallopt(M_ARENA_MAX, cpus > ARENAS_MIN / 2 ? 2 * (int)cpus : ARENAS_MIN);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -521,6 +534,7 @@ main(int argc, char **argv)
         return 0;
     }
     ort_log_set_level((ort_log_level)node.config.log_level);
+    few_arenas();
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);

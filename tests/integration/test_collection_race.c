@@ -286,6 +286,105 @@ a_new_schema_does_not_wait_for_a_checkpoint(void **state)
 }
 #endif
 
+/* --- the first searches after an open ----------------------------------------------------------
+ */
+
+enum { WIDE_POINTS = 700, WIDE_DIM = 128, SEARCHERS = 6 };
+
+static void
+wide_vector(uint32_t seed, float *out)
+{
+    for (uint32_t i = 0; i < WIDE_DIM; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        out[i] = (float)(seed >> 20);
+    }
+}
+
+static ort_err
+count_point(void *ctx, size_t query, const dp_schema *s, const dp_point_view *view)
+{
+    (void)query;
+    (void)s;
+    (void)view;
+    ++*(uint32_t *)ctx;
+    return ORT_OK;
+}
+
+/* Its answer came through the graph: nobody has more rows to scan than points in it. */
+static void *
+search_at_once(void *arg)
+{
+    fixture *f = arg;
+    float vector[WIDE_DIM];
+    uint32_t found = 0;
+    dp_collection_info info;
+    const dp_query query = {
+        .kind = DP_QUERY_NEAREST,
+        .vector = {.kind = DP_VECTOR_DENSE, .values = vector, .count = WIDE_DIM, .rows = 1},
+        .using_name = "",
+        .limit = 10};
+    ort_diag diag = {""};
+    wide_vector(7, vector);
+    if (dp_collection_query(f->c, &query, 1, false, count_point, &found, &diag) != ORT_OK) {
+        fail_msg("%s", diag.text);
+    }
+    assert_int_equal(found, 10);
+    dp_collection_get_info(f->c, &info);
+    assert_int_equal(info.indexed_vectors, WIDE_POINTS);
+    return NULL;
+}
+
+static void
+put_wide(fixture *f)
+{
+    ort_buf text = {0};
+    float vector[WIDE_DIM];
+    ort_buf_puts(&text, "{\"points\":[");
+    for (uint32_t p = 0; p < WIDE_POINTS; p++) {
+        wide_vector(p, vector);
+        ort_buf_printf(&text, "%s{\"id\":%u,\"vector\":", p > 0 ? "," : "", p);
+        for (uint32_t i = 0; i < WIDE_DIM; i++) {
+            ort_buf_printf(&text, "%c%.0f", i > 0 ? ',' : '[', (double)vector[i]);
+        }
+        ort_buf_puts(&text, "]}");
+    }
+    ort_buf_puts(&text, "]}");
+    ort_diag diag;
+    if (try_op(f, DP_OP_UPSERT, ort_buf_peek_cstr(&text), NULL, &diag) != ORT_OK) {
+        fail_msg("%s", diag.text);
+    }
+    ort_buf_fini(&text);
+}
+
+/* Where rows are many, the first searches after an open wait until the graph's file was looked
+ * through, or one of them does that, instead of scanning all rows beside it. */
+static void
+first_searches_wait_for_a_large_graph(void **state)
+{
+    fixture f;
+    pthread_t threads[SEARCHERS];
+    (void)state;
+    fixture_init(&f,
+                 "{\"vectors\":{\"size\":128,\"distance\":\"Euclid\"},"
+                 "\"hnsw_config\":{\"m\":8,\"ef_construct\":16},"
+                 "\"optimizers_config\":{\"indexing_threshold\":1}}",
+                 1);
+    put_wide(&f);
+    assert_int_equal(dp_collection_wait_indexed(f.c, ort_mono_ns() + UINT64_C(60000000000)),
+                     ORT_OK);
+    for (int round = 0; round < 10; round++) {
+        fixture_reopen(&f);
+        for (int i = 0; i < SEARCHERS; i++) {
+            assert_int_equal(ort_thread_start(&threads[i], "search", search_at_once, &f, NULL),
+                             ORT_OK);
+        }
+        for (int i = 0; i < SEARCHERS; i++) {
+            pthread_join(threads[i], NULL);
+        }
+    }
+    fixture_fini(&f);
+}
+
 int
 main(void)
 {
@@ -294,6 +393,7 @@ main(void)
         cmocka_unit_test(a_quota_of_bytes_is_exact_under_64_writers),
         cmocka_unit_test(a_full_collection_still_takes_replacements),
         cmocka_unit_test(readers_see_whole_operations),
+        cmocka_unit_test(first_searches_wait_for_a_large_graph),
 #if ORT_CHECK
         cmocka_unit_test(a_new_schema_does_not_wait_for_a_checkpoint),
 #endif
