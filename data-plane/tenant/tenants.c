@@ -19,7 +19,7 @@
 
 #define JANITOR_MS 1000
 #define TRIM_AFTER 256u /* collections closed */
-#define TRIM_GROWN_BYTES (UINT64_C(128) << 20)
+#define TRIM_GROWN_BYTES (UINT64_C(32) << 20)
 #define TRIM_EVERY_MS 10000u
 
 static const ort_log log_ = {"tenant"};

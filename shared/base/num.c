@@ -323,10 +323,20 @@ sixteen_digits(__m128i v)
     return (both & UINT32_MAX) * 100000000u + (both >> 32);
 }
 
-/* "d.ddd", "ddd", each with a sign or without, of up to 16 digits behind the point or in all:
- * [from, to). 16 bytes before `to` can be read: the digits stand at their end, whatever their
- * number, and what stands before them is masked out. false: another form, or one that rounds
- * unsurely. */
+/* One digit or two before the last sixteen: doubles that were floats are written so. */
+static inline bool
+take_lead(const char *at, size_t count, uint64_t *digits)
+{
+    const unsigned a = (unsigned char)at[0] - (unsigned)'0';
+    const unsigned b = count == 2 ? (unsigned char)at[1] - (unsigned)'0' : 0;
+
+    *digits += (count == 2 ? a * 10 + b : a) * UINT64_C(10000000000000000);
+    return a <= 9 && b <= 9;
+}
+
+/* "d.ddd", "ddd", each with a sign or without, of up to 16 digits in all, or 18 behind "0.": [from,
+ * to). 16 bytes before `to` can be read: the digits stand at their end, whatever their number, and
+ * what stands before them is masked out. false: another form, or one that rounds unsurely. */
 WITH_SSE41 static inline bool
 take_simple(const char *from, const char *to, float *out)
 {
@@ -355,12 +365,13 @@ take_simple(const char *from, const char *to, float *out)
     const size_t len = (size_t)(to - body); /* of nothing, or less: very long */
     const bool point = body[1] == '.';
     const size_t count = len - (point ? 2 : 0);
+    const size_t tail = count < 16 ? count : 16;
     const unsigned first = (unsigned char)body[0] - (unsigned)'0';
 
-    if (count - 1 >= 16 || first > 9 || (!point && first == 0 && len > 1)) {
+    if (count - 1 >= 18 || first > 9 || (!point && first == 0 && len > 1)) {
         return false;
     }
-    const __m128i mask = _mm_loadu_si128((const __m128i *)(const void *)(window + count));
+    const __m128i mask = _mm_loadu_si128((const __m128i *)(const void *)(window + tail));
     const __m128i text = _mm_loadu_si128((const __m128i *)(const void *)(to - 16));
     const __m128i v = _mm_and_si128(_mm_sub_epi8(text, _mm_set1_epi8('0')), mask);
     const __m128i over = _mm_subs_epu8(v, _mm_set1_epi8(9));
@@ -368,7 +379,12 @@ take_simple(const char *from, const char *to, float *out)
         return false;
     }
     uint64_t digits = sixteen_digits(v);
-    digits += point ? first * pow10[count] : 0;
+    if (count > 16) {
+        if (!point || first > 0 || !take_lead(body + 2, count - 16, &digits)) {
+            return false;
+        }
+    }
+    digits += point ? first * pow10[tail] : 0;
     const double d = (double)(int64_t)digits / pow10_exact[point ? count : 0];
     if (digits != 0 && !rounds_surely(d)) {
         return false;

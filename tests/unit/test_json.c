@@ -376,15 +376,16 @@ numbers_read_in_eights_are_those_read_one_by_one(void **state)
 static void
 arrays_read_by_commas_are_those_read_one_by_one(void **state)
 {
-    static const char *const formats[] = {"%.8f",  "%.1f", "%.9g", "%.17g", "%.0f",
-                                          "%.16f", "%.3e", "%g",   "%.15g", "%.6f"};
+    static const char *const formats[] = {"%.8f",  "%.1f",  "%.9g", "%.17g", "%.0f",
+                                          "%.16f", "%.3e",  "%g",   "%.15g", "%.6f",
+                                          "%.17f", "%.18f", "%.19f"};
     static const char *const gaps[] = {",", ", ", ",  ", " ,", ",\n"};
 
     (void)state;
     for (int round = 0; round < 3000; round++) {
         const size_t count = 1 + next_random() % 120;
         const bool mixed = round % 3 == 0;
-        const char *format = formats[next_random() % 10], *gap = gaps[next_random() % 5];
+        const char *format = formats[next_random() % 13], *gap = gaps[next_random() % 5];
         float expected[128], got[128];
         ort_buf text = {0};
         ort_json_doc *doc;
@@ -393,7 +394,7 @@ arrays_read_by_commas_are_those_read_one_by_one(void **state)
         for (size_t i = 0; i < count; i++) {
             const double far = round % 2 == 0 ? 1 : 1e6;
             char one[64];
-            snprintf(one, sizeof one, mixed ? formats[next_random() % 10] : format,
+            snprintf(one, sizeof one, mixed ? formats[next_random() % 13] : format,
                      ((double)next_random() / 1e19 - 0.9) * far);
             ort_buf_printf(&text, "%s%s", i > 0 ? gap : "", one);
             expected[i] = strtof(one, NULL);
