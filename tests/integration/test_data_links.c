@@ -120,12 +120,14 @@ right(const json_t *got, const json_t *want, uint32_t user)
 static void
 compare(void)
 {
+    static const char and_not[] =
+        "{\"must\":[{\"key\":\"user\",\"match\":{\"value\":\"u%u\"}}],\"must_not\":[{\"key\":"
+        "\"kind\",\"match\":{\"value\":1}}]}";
     static const char *const filters[] = {
         "{\"must\":[{\"key\":\"user\",\"match\":{\"value\":\"u%u\"}}]}",
         "{\"must\":{\"key\":\"user\",\"match\":{\"any\":[\"u%u\"]}}}",
         "{\"must\":[{\"must\":[{\"key\":\"user\",\"match\":{\"value\":\"u%u\"}}]}]}",
-        "{\"must\":[{\"key\":\"user\",\"match\":{\"value\":\"u%u\"}}],\"must_not\":[{\"key\":"
-        "\"kind\",\"match\":{\"value\":1}}]}",
+        and_not,
         "{\"should\":[{\"key\":\"user\",\"match\":{\"value\":\"u%u\"}}]}",
     };
     size_t found = 0, all = 0;

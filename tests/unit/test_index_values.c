@@ -604,7 +604,7 @@ every_flipped_bit_is_seen(void **state)
     for (int i = 0; i < 60; i++) {
         static const char *const sections[] = {"values", "groups0", "lists0"};
         dp_hnsw *loaded = NULL;
-        size_t room;
+        size_t room = 1;
         const size_t at = place_of(&sound, sections[i % 3], &room) + test_random(&seed) % room;
         const unsigned char bit = (unsigned char)(1u << test_random(&seed) % 8);
         sound.bytes[at] ^= bit;
