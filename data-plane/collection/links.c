@@ -9,9 +9,10 @@
 #include "base/log.h"
 #include "crypto/hash.h"
 
-#define SLICE_SLOTS 1024u  /* as of the graph */
-#define BEHIND_MAX 16384u  /* slots not yet linked that a search looks at one by one */
-#define PLAN_VALUES_MAX 8u /* of a filter, that are looked up */
+#define SLICE_SLOTS 1024u          /* as of the graph */
+#define BEHIND_MAX 16384u          /* slots not yet linked that a search looks at one by one */
+#define UNINDEXED_BEHIND_MAX 1024u /* the same, by their payloads */
+#define PLAN_VALUES_MAX 8u         /* of a filter, that are looked up */
 
 static const ort_log log_ = {.module = "collection"};
 
@@ -290,8 +291,8 @@ dp_links__plan_fini(dp_links_plan *plan)
     *plan = (dp_links_plan){0};
 }
 
-/* The points of one value that a filter asks for; false: it has no links, or its index is not
- * there. */
+/* The points of one value that a filter asks for; false: it has no links, or too many slots wait
+ * for theirs. */
 static bool
 plan_value(dp_shard *s, uint32_t column, const dp_filter_value *asked, dp_links_plan *out)
 {
@@ -308,6 +309,10 @@ plan_value(dp_shard *s, uint32_t column, const dp_filter_value *asked, dp_links_
     out->among = (dp_hnsw_among){.field = field_number(f), .value = value_number(&value)};
     out->end = dp_hnsw_field_end(graph, out->among.field);
     const dp_payload_index *index = out->end > 0 ? dp_payload__find(s, f->name, f->name_len) : NULL;
+    if (index == NULL && out->end > 0 && slots - out->end <= UNINDEXED_BEHIND_MAX) {
+        out->count = dp_hnsw_value_points(graph, out->among.field, out->among.value);
+        return out->count > 0;
+    }
     if (index == NULL || slots - out->end > BEHIND_MAX ||
         dp_payload_index_slots(index, &value, &out->slots, &out->own) != ORT_OK ||
         out->slots == NULL) {

@@ -31,7 +31,8 @@ uint64_t dp_links__due(const dp_shard *s, uint32_t column);
 /* How a filter that asks for a value may be searched. */
 typedef struct {
     dp_hnsw_among among;   /* the value; no share, no slots */
-    const dp_slots *slots; /* that have the value, dead ones too */
+    const dp_slots *slots; /* that have the value, dead ones too; NULL: the field's index is not
+                            * there yet, ask the points themselves */
     dp_slots *own;
     uint64_t count; /* of them */
     uint32_t end;   /* slots from here on are not linked yet */

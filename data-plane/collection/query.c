@@ -572,7 +572,7 @@ find_filtered(search *q, dp_matcher *m)
     const bool planned = q->s->derived[q->column].graph != NULL && !q->ask->exact &&
                          dp_links__plan(q->s, q->column, q->ask->filter, &plan);
     if (planned && plan.alone && plan.count > few_matches(q)) {
-        err = dp_search__find_by_value(q, &plan, &done);
+        err = dp_search__find_by_value(q, m, &plan, &done);
     }
     if (err == ORT_OK && !done) {
         err = find_evaluated(q, m, planned ? &plan : NULL);

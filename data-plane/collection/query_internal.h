@@ -73,8 +73,10 @@ ort_err dp_search__find_by_examples(dp_search *q);
 
 /* --- query_value.c */
 
-/* All points of one value match, and nothing else does. *done false: others must find them. */
-ort_err dp_search__find_by_value(dp_search *q, const dp_links_plan *plan, bool *done);
+/* All points of one value match, and nothing else does. *done false: others must find them.
+ * m  of the filter: asked about points where the field's index is not there */
+ort_err dp_search__find_by_value(dp_search *q, dp_matcher *m, const dp_links_plan *plan,
+                                 bool *done);
 
 /* The filter's matches, `count` of them, are looked for among the points of one value that all of
  * them have. ORT_ENOTFOUND: no, in the graph as a whole. */

@@ -41,6 +41,7 @@ dp_search__walk_value(dp_search *q, const dp_slot_filter *filter, const dp_links
 
 typedef struct {
     const dp_search *q;
+    dp_matcher *m;
     const dp_links_plan *plan;
     bool all; /* have the vector */
 } valued;
@@ -49,6 +50,9 @@ static bool
 has_value(void *arg, uint32_t slot)
 {
     const valued *v = arg;
+    if (v->plan->slots == NULL) {
+        return dp_matcher__matches(v->m, slot);
+    }
     return dp_slots_has(v->plan->slots, slot) &&
            (v->all || dp_points_has(v->q->reader, v->q->column, slot));
 }
@@ -71,20 +75,29 @@ scan_value(dp_search *q, const dp_slot_filter *live, const dp_slot_filter *tail,
 
 /* Links go by a hash of the value: what is answered is asked of the value itself. */
 static bool
-all_have_value(const dp_search *q, const dp_links_plan *plan)
+all_have_value(const dp_search *q, valued *v)
 {
     for (size_t i = 0; i < q->count; i++) {
-        if (!dp_slots_has(plan->slots, q->hits[i].slot)) {
+        if (!has_value(v, q->hits[i].slot)) {
             return false;
         }
     }
     return true;
 }
 
-ort_err
-dp_search__find_by_value(dp_search *q, const dp_links_plan *plan, bool *done)
+/* All that there are. */
+static bool
+is_enough(const dp_search *q, const dp_links_plan *plan)
 {
-    valued v = {.q = q, .plan = plan, .all = dp_search__all_have(q)};
+    return q->count == q->k || q->ask->indexed_only ||
+           (plan->slots != NULL &&
+            q->count >= dp_slots_and_count(plan->slots, q->s->payload->live));
+}
+
+ort_err
+dp_search__find_by_value(dp_search *q, dp_matcher *m, const dp_links_plan *plan, bool *done)
+{
+    valued v = {.q = q, .m = m, .plan = plan, .all = dp_search__all_have(q)};
     const dp_slot_filter live = {.live = {.words = dp_points_live_words(q->s->points),
                                           .slot_end = dp_points_slot_end(q->s->points)}};
     dp_slot_filter tail = live;
@@ -96,14 +109,12 @@ dp_search__find_by_value(dp_search *q, const dp_links_plan *plan, bool *done)
         err = dp_search__walk(q, &live, &tail, &plan->among,
                               indexed < plan->end ? indexed : plan->end);
     }
-    if (err == ORT_ENOTFOUND && plan->count <= SCANNED_PER_EF * ef_of(q)) {
+    if (err == ORT_ENOTFOUND && plan->slots != NULL && plan->count <= SCANNED_PER_EF * ef_of(q)) {
         err = scan_value(q, &live, &tail, plan);
     }
     if (err == ORT_ENOTFOUND) {
         return ORT_OK;
     }
-    *done = err == ORT_OK && all_have_value(q, plan) &&
-            (q->count == q->k || q->ask->indexed_only ||
-             q->count >= dp_slots_and_count(plan->slots, q->s->payload->live));
-    return err;
+    *done = err == ORT_OK && all_have_value(q, &v) && is_enough(q, plan);
+    return err == ORT_OK ? m->err : err;
 }

@@ -360,6 +360,21 @@ dp_hnsw_field_advance(dp_hnsw *graph, uint64_t field, uint32_t end)
     return dp_hnsw__reconnect_values(graph, at);
 }
 
+uint32_t
+dp_hnsw_value_points(const dp_hnsw *graph, uint64_t field, uint64_t value)
+{
+    unsigned at;
+    dp_value_links *f = find_field(graph, field, &at);
+    uint32_t count = 0;
+    if (f != NULL) {
+        pthread_rwlock_rdlock(&f->lock);
+        const dp_value_group *g = dp_value__find(f, value);
+        count = g != NULL && g->walkable ? g->count + g->noted_count : 0;
+        pthread_rwlock_unlock(&f->lock);
+    }
+    return count;
+}
+
 void
 dp_hnsw_field_rewind(dp_hnsw *graph, uint64_t field, uint32_t end)
 {

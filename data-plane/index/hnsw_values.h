@@ -37,6 +37,10 @@ uint32_t dp_hnsw_field_end(const dp_hnsw *graph, uint64_t field);
  * ORT_ENOMEM: noted all the same. */
 ORT_NODISCARD ort_err dp_hnsw_field_advance(dp_hnsw *graph, uint64_t field, uint32_t end);
 
+/* Points of a value that can be walked, those that died since the last repair too; 0: none can. Any
+ * thread. */
+uint32_t dp_hnsw_value_points(const dp_hnsw *graph, uint64_t field, uint64_t value);
+
 /* Slots from `end` on will be told of again. */
 void dp_hnsw_field_rewind(dp_hnsw *graph, uint64_t field, uint32_t end);
 

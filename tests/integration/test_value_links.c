@@ -315,6 +315,23 @@ points_move_between_values(void **state)
     fixture_fini(&f);
 }
 
+/* Whether a search follows links. */
+static bool
+walks(fixture *f, const char *filter)
+{
+    const float query[DIM] = {25, 25, 25, 25, 25, 25, 25, 25};
+    answer *got = calloc(1, sizeof *got);
+    dp_scratch_counts before, after;
+    assert_non_null(got);
+    dp_scratch_count(&before);
+    nearest(f, "", query, DIM, 10, filter, false, got);
+    dp_scratch_count(&after);
+    assert_int_equal(got->count, 10);
+    free(got);
+    return after.followed > before.followed;
+}
+
+/* Without a payload index, which nobody makes there, points are asked themselves. */
 static void
 links_are_found_again(void **state)
 {
@@ -334,6 +351,7 @@ links_are_found_again(void **state)
     assert_int_equal(after.points, before.points);
     assert_int_equal(after.linked, before.linked);
     compare_all(&f);
+    assert_true(walks(&f, "{\"must\":[{\"key\":\"t\",\"match\":{\"value\":\"t0\"}}]}"));
     fixture_close(&f);
     f.env.workers = workers;
     fixture_open(&f);
