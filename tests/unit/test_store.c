@@ -1078,6 +1078,67 @@ every_older_schema_is_brought_up_to_date(void **state)
     }
 }
 
+/* What is in every kept database; `--write DIR` makes one there. */
+static void
+add_sample(fixture *f)
+{
+    add_region(f, "eu");
+    add_region(f, "us");
+    add_node(f, 0xa1, "eu");
+    const ort_tenant_id acme = add_tenant(f, 0xac, "acme");
+    (void)add_tenant(f, 0x10, "globex");
+    add_key(f, acme, '1', 0, 0);
+    add_key(f, acme, '2', 0, 5);
+}
+
+static int
+write_sample(const char *dir)
+{
+    fixture f = {.store = NULL};
+    snprintf(f.path, sizeof f.path, "%.80s/hub.db", dir);
+    open_store(&f);
+    add_sample(&f);
+    cp_store_close(f.store);
+    return 0;
+}
+
+/* tests/formats/hub-N.db: of a program whose last migration was N, with rows and a log of its own.
+ * It comes up to date, all that it said still holds, and it goes on. */
+static void
+kept_databases_come_up_to_date(void **state)
+{
+    static const unsigned kept[] = {4, 6};
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        char command[256];
+        fixture g = {.store = NULL};
+        cp_tx *tx;
+        cp_tenant tenant;
+        cp_node node;
+        cp_oplog_verdict verdict;
+        snprintf(g.path, sizeof g.path, "%s/kept%u.db", f->dir, kept[i]);
+        snprintf(command, sizeof command, "zstd -q -d tests/formats/hub-%u.db.zst -o %s", kept[i],
+                 g.path);
+        assert_int_equal(system(command), 0);
+        OK(cp_store_open(&g.store, &(cp_store_options){.path = g.path, .full_check = true}, &diag));
+        OK(cp_store_begin_read(g.store, &tx, &diag));
+        OK(cp_tenant_find(tx, "acme", &tenant, &diag));
+        assert_true(tenant.id.v == 0xac && tenant.revision == 1);
+        OK(cp_node_get(tx, (ort_node_id){0xa1}, &node, &diag));
+        assert_string_equal(node.region, "eu");
+        OK(cp_oplog_verify(tx, 0, NULL, &verdict, &diag));
+        assert_true(verdict.intact);
+        assert_int_equal(verdict.records, 8);
+        cp_tx_end(tx);
+        assert_log_tells_state(&g);
+        add_region(&g, "asia");
+        add_key(&g, tenant.id, '3', 0, 0);
+        assert_true(verify(&g).intact);
+        assert_log_tells_state(&g);
+        cp_store_close(g.store);
+    }
+}
+
 /* The older program must not write rows that mean something else to the newer one, and must leave
  * the file as it is. */
 static void
@@ -1545,6 +1606,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(an_answer_is_kept_once_until_it_expires, set_up, tear_down),
     cmocka_unit_test_setup_teardown(admin_tokens_have_roles_and_owners, set_up, tear_down),
     cmocka_unit_test_setup_teardown(every_older_schema_is_brought_up_to_date, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(kept_databases_come_up_to_date, set_up, tear_down),
     cmocka_unit_test_setup_teardown(a_newer_or_foreign_database_is_refused, set_up, tear_down),
     cmocka_unit_test_setup_teardown(what_is_no_database_is_refused, set_up, tear_down),
     cmocka_unit_test_setup_teardown(a_second_control_plane_is_kept_out, set_up, tear_down),
@@ -1559,7 +1621,10 @@ static const struct CMUnitTest tests[] = {
 };
 
 int
-main(void)
+main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "--write") == 0) {
+        return write_sample(argv[2]);
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
