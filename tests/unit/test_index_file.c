@@ -417,6 +417,49 @@ pages_that_cannot_be_read_cost_no_answer(void **state)
     temp_remove(path, dir);
 }
 
+/* The rows of every kept file. */
+static void
+kept_rows(test_rows *rows)
+{
+    test_rows_init(rows, DP_ELEM_F32, 4, 256);
+    for (size_t slot = 0; slot < 200; slot++) {
+        float row[4];
+
+        for (size_t c = 0; c < 4; c++) {
+            row[c] = (float)((slot * 4 + c) * UINT64_C(2654435761) % 1000) / 100.0F;
+        }
+        test_rows_put(rows, (uint32_t)slot, row);
+    }
+}
+
+/* `--write DIR`: graph-now, as this program writes what files_of_every_version_open() reads. */
+static int
+write_sample(const char *path)
+{
+    const dp_hnsw_config config = {.metric = DP_METRIC_EUCLID, .m = 4};
+    const dp_hnsw_stamp now = {.owner = {7, 9}, .lsn = 1234, .slot_end = 200};
+    const int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    dp_hnsw *graph = NULL;
+    test_rows rows;
+    ort_err err = ORT_OK;
+
+    kept_rows(&rows);
+    err = dp_hnsw_new(&graph, &rows.view, &config, NULL);
+    if (err == ORT_OK) {
+        err = dp_hnsw_build(graph, 0, 200, NULL, 1, NULL, NULL);
+    }
+    for (uint32_t slot = 0; err == ORT_OK && slot < 70; slot += 7) {
+        err = dp_hnsw_delete(graph, slot);
+    }
+    if (err == ORT_OK) {
+        err = dp_hnsw_save(graph, dir, "graph-now", &now, NULL);
+    }
+    dp_hnsw_free(graph);
+    test_rows_fini(&rows);
+    close(dir);
+    return err != ORT_OK;
+}
+
 /* tests/formats/hnsw-V.graph: 200 slots of 4 components, every seventh of the first 70 deleted.
  * Files that are out there must open for ever. */
 static void
@@ -428,15 +471,7 @@ files_of_every_version_open(void **state)
 
     (void)state;
     assert_true(dir >= 0);
-    test_rows_init(&rows, DP_ELEM_F32, 4, 256);
-    for (size_t slot = 0; slot < 200; slot++) {
-        float row[4];
-
-        for (size_t c = 0; c < 4; c++) {
-            row[c] = (float)((slot * 4 + c) * UINT64_C(2654435761) % 1000) / 100.0F;
-        }
-        test_rows_put(&rows, (uint32_t)slot, row);
-    }
+    kept_rows(&rows);
     for (int version = 1; version <= 2; version++) {
         dp_hnsw_stamp read = {.owner = {7, 9}, .slot_end = 200};
         dp_hnsw *graph = NULL;
@@ -552,7 +587,7 @@ teardown(void **state)
 }
 
 int
-main(void)
+main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_saved_graph_answers_as_before),
@@ -566,5 +601,8 @@ main(void)
         cmocka_unit_test(a_killed_save_leaves_a_whole_file),
     };
 
+    if (argc == 3 && strcmp(argv[1], "--write") == 0) {
+        return write_sample(argv[2]);
+    }
     return cmocka_run_group_tests(tests, setup, teardown);
 }
