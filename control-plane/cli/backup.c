@@ -2,6 +2,7 @@
  * so that a tenant of any size goes straight to a file and back. */
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -415,13 +416,36 @@ make_target(cli_client *admin, const char *from, const char *to)
     return end;
 }
 
+/* A file without a name: gone with this process, whatever becomes of it. tmpfile() would put it
+ * into /tmp, which is often small. */
+static FILE *
+open_temporary(void)
+{
+    const char *dir = getenv("TMPDIR");
+    ort_buf name = {0};
+    FILE *file = NULL;
+    ort_buf_printf(&name, "%s/orthant-XXXXXX", dir != NULL && dir[0] != '\0' ? dir : "/tmp");
+    char *path =
+        ort_buf_check(&name) == ORT_OK ? (char *)(uintptr_t)ort_buf_peek_cstr(&name) : NULL;
+    const int fd = path != NULL ? mkostemp(path, O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        (void)unlink(path);
+        file = fdopen(fd, "w+b");
+    }
+    if (fd >= 0 && file == NULL) {
+        close(fd);
+    }
+    ort_buf_fini(&name);
+    return file;
+}
+
 /* By way of this machine, for homes on two nodes. */
 static cli_exit
 carry(const cli_args *args, const cli_context *context, cli_client *admin, const char *from,
       const char *to)
 {
     transfer t;
-    FILE *file = tmpfile();
+    FILE *file = open_temporary();
     if (file == NULL) {
         fprintf(stderr, "orthant: a temporary file: %s\n", strerror(errno));
         return CLI_FAILED;

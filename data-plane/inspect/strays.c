@@ -19,7 +19,7 @@ static const char *const root_names[] = {"lock", "node", "scrub", "tenants", "tr
 static const char *const shard_names[] = {DP_INSPECT_LOST, NULL};
 static const char *const tenant_names[] = {DP_CATALOG_NAME,
                                            DP_CATALOG_SPARE,
-                                           DP_CATALOG_NAME ".damaged",
+                                           "catalog.json.damaged", /* a repair's */
                                            "collections",
                                            "indexes",
                                            "snapshots",
