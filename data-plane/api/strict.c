@@ -354,6 +354,23 @@ check_columns(strict_check *c, ort_json vectors)
     return err;
 }
 
+/* What a write by filter costs: the points it would touch. */
+static ort_err
+cost_of_matches(strict_check *c, ort_json filter)
+{
+    dp_filter *parsed;
+    uint64_t count = 0;
+
+    if (!ort_json_given(filter) || c->strict->write_rate_limit == DP_STRICT_NO_LIMIT ||
+        dp_call_filter(c->call, &parsed, filter, "filter") != ORT_OK) {
+        return ORT_OK; /* what is malformed is told by whoever reads it next */
+    }
+    const ort_err err = dp_collection_count(c->call->collection, parsed, &count, &c->call->diag);
+    dp_filter_free(parsed);
+    c->cost += count;
+    return err;
+}
+
 typedef enum { BRINGS_NOTHING, BRINGS_POINTS, BRINGS_VECTORS } what_it_brings;
 
 /* {points: [..]}, {batch: {..}} or {filter}: an upsert brings whole points, an update vectors; the
@@ -366,6 +383,9 @@ check_write(strict_check *c, ort_json body, what_it_brings what)
     uint64_t brought = ort_json_count(ort_json_get(batch, "ids"));
     ort_err err = dp_strict__check_filter(c, ort_json_get(body, "filter"));
 
+    if (err == ORT_OK && !ort_json_given(points)) {
+        err = cost_of_matches(c, ort_json_get(body, "filter"));
+    }
     if (err == ORT_OK) {
         err = dp_strict__check_filter(c, ort_json_get(body, "update_filter"));
     }

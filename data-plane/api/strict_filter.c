@@ -239,7 +239,7 @@ dp_strict__check_filter(strict_check *c, ort_json filter)
     char error[120];
     ort_err err = walk_filter(&w, filter, "");
 
-    c->cost += w.count;
+    c->cost += c->write ? 0 : w.count; /* a write costs the points it touches */
     if (err == ORT_OK && w.count > s->filter_max_conditions) {
         snprintf(error, sizeof error, "Filter condition limit reached (%llu > %llu)",
                  (unsigned long long)w.count, (unsigned long long)s->filter_max_conditions);

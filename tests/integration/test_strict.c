@@ -313,6 +313,16 @@ rates_are_limited(void **state)
         "0.",
         "POST", "/collections/c/points/delete?wait=true", "{\"points\":[1]}");
     ask(200, "result", "GET", "/collections/c", NULL); /* no search, no write */
+    /* By filter a write costs what matches, however many conditions say so. */
+    with("{\"enabled\":true,\"write_rate_limit\":4}");
+    ask(200, "completed", "POST", "/collections/c/points/payload?wait=true",
+        "{\"payload\":{\"x\":1},\"filter\":{\"must\":[{\"key\":\"k\",\"match\":{\"value\":\"b\"}},{"
+        "\"key\":"
+        "\"n\",\"range\":{\"gt\":0}},{\"key\":\"n\",\"range\":{\"lt\":9}}]}}");
+    ask(429, "Operation requires 3 tokens but only 2.", "POST",
+        "/collections/c/points/payload/clear?wait=true", "{\"filter\":{}}");
+    ask(400, "unknown field", "POST", "/collections/c/points/delete?wait=true",
+        "{\"filter\":{\"odd\":1}}");
 }
 
 static void
