@@ -22,6 +22,7 @@
 #include "store/regions.h"
 #include "store/store.h"
 #include "store/tenants.h"
+#include "support/scratch.h"
 
 static ort_diag diag;
 
@@ -281,17 +282,15 @@ typedef struct {
 static void
 make_dir(fixture *f)
 {
-    *f = (fixture){.dir = "/tmp/orthant-fault-XXXXXX"};
-    assert_non_null(mkdtemp(f->dir));
+    *f = (fixture){.dir = ""};
+    scratch_dir(f->dir, sizeof f->dir, "orthant-fault");
     snprintf(f->path, sizeof f->path, "%s/hub.db", f->dir);
 }
 
 static void
 remove_dir(fixture *f)
 {
-    const int fd = open("/tmp", O_RDONLY | O_DIRECTORY);
-    assert_int_equal(ort_tree_remove(fd, f->dir + 5, NULL), ORT_OK);
-    close(fd);
+    scratch_remove(f->dir);
 }
 
 static ort_err

@@ -22,6 +22,7 @@
 #include "store/oplog.h"
 #include "store/store.h"
 #include "store/tenants.h"
+#include "support/scratch.h"
 
 enum { ROUNDS = 40, EARLY = 15 };
 
@@ -75,10 +76,10 @@ static void
 kill_9_leaves_rows_and_log_in_step(void **state)
 {
     (void)state;
-    char dir[] = "/tmp/orthant-kill-XXXXXX", path[96];
+    char dir[64], path[96];
     uint64_t acked = 0;
     unsigned seed = 20261121; /* of the delays; scheduling does the rest */
-    assert_non_null(mkdtemp(dir));
+    scratch_dir(dir, sizeof dir, "orthant-kill");
     snprintf(path, sizeof path, "%s/hub.db", dir);
     ort_log_set_level(ORT_LOG_WARN_);
     for (int round = 0; round < ROUNDS; round++) {
@@ -135,9 +136,7 @@ kill_9_leaves_rows_and_log_in_step(void **state)
     }
     assert_true(acked > ROUNDS - EARLY);
     print_message("%d kills, %llu versions\n", ROUNDS, (unsigned long long)acked);
-    const int fd = open("/tmp", O_RDONLY | O_DIRECTORY);
-    assert_int_equal(ort_tree_remove(fd, dir + 5, NULL), ORT_OK);
-    close(fd);
+    scratch_remove(dir);
 }
 
 int

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "support/scratch.h"
 
 static ort_json_doc *
 json(const char *text)
@@ -30,8 +31,8 @@ void
 fixture_init(fixture *f, const char *schema, uint32_t threads)
 {
     ort_diag diag = {""};
-    *f = (fixture){.path = "/tmp/orthant-collection-XXXXXX"};
-    assert_non_null(mkdtemp(f->path));
+    *f = (fixture){.c = NULL};
+    scratch_dir(f->path, sizeof f->path, "orthant-collection");
     f->dir = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(f->dir >= 0);
     assert_int_equal(ort_dir_make(f->dir, "data", NULL), ORT_OK);
@@ -96,9 +97,7 @@ fixture_fini(fixture *f)
     dp_quota_free(f->quota);
     dp_schema_unref(f->schema);
     close(f->dir);
-    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_int_equal(ort_tree_remove(tmp, f->path + strlen("/tmp/"), NULL), ORT_OK);
-    close(tmp);
+    scratch_remove(f->path);
 }
 
 ort_err

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "support/scratch.h"
 
 void
 node_start(node *n)
@@ -28,8 +29,8 @@ node_start(node *n)
 void
 node_init(node *n)
 {
-    *n = (node){.path = "/tmp/orthant-tenant-XXXXXX"};
-    assert_non_null(mkdtemp(n->path));
+    *n = (node){.dir = -1};
+    scratch_dir(n->path, sizeof n->path, "orthant-tenant");
     n->dir = open(n->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(n->dir >= 0);
     node_start(n);
@@ -45,11 +46,9 @@ node_restart(node *n)
 void
 node_fini(node *n)
 {
-    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     dp_tenants_close(n->all);
     close(n->dir);
-    assert_int_equal(ort_tree_remove(tmp, n->path + strlen("/tmp/"), NULL), ORT_OK);
-    close(tmp);
+    scratch_remove(n->path);
 }
 
 dp_tenant *

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "hub_harness.h"
 #include "routing/agent.h"
+#include "support/scratch.h"
 
 #define T1 "0000000000000001"
 #define T2 "0000000000000002"
@@ -61,8 +62,8 @@ collect(void *arg, ort_heartbeat *beat)
 static void
 node_init(node *n)
 {
-    *n = (node){.dir = "/tmp/ort-agent-XXXXXX"};
-    assert_non_null(mkdtemp(n->dir));
+    *n = (node){.agent = NULL};
+    scratch_dir(n->dir, sizeof n->dir, "ort-agent");
     n->dir_fd = open(n->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(n->dir_fd >= 0);
 }
@@ -115,9 +116,7 @@ node_fini(node *n)
         node_down(n);
     }
     close(n->dir_fd);
-    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_int_equal(ort_tree_remove(tmp, n->dir + strlen("/tmp/"), NULL), ORT_OK);
-    close(tmp);
+    scratch_remove(n->dir);
 }
 
 static dp_agent_stats

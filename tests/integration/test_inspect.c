@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "inspect/inspect.h"
+#include "support/scratch.h"
 #include "tenant/tenant.h"
 
 #define ACME ((ort_tenant_id){0x1111111111111111})
@@ -130,8 +131,8 @@ fill(fixture *f, ort_tenant_id id)
 static void
 setup(fixture *f)
 {
-    *f = (fixture){.top = "/tmp/orthant-inspect-XXXXXX"};
-    assert_non_null(mkdtemp(f->top));
+    *f = (fixture){.all = NULL};
+    scratch_dir(f->top, sizeof f->top, "orthant-inspect");
     snprintf(f->path, sizeof f->path, "%s/node", f->top);
     assert_int_equal(mkdir(f->path, 0700), 0);
     start(f);

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "routing/agent.h"
 #include "support/control.h"
+#include "support/scratch.h"
 
 /* How long what must happen is waited for: only what hangs takes so long. */
 #define WAIT_MS 60000
@@ -108,8 +109,7 @@ start_all(void **state)
         }
         snprintf(body, sizeof body, "{\"region\":\"%s\"}", n->region);
         json_t *t = control_json(&hub, "POST", "/v1/join-tokens", body, 201);
-        strcpy(n->dir, "/tmp/ort-live-XXXXXX");
-        assert_non_null(mkdtemp(n->dir));
+        scratch_dir(n->dir, sizeof n->dir, "ort-live");
         n->dir_fd = open(n->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         node_start(n, json_string_value(json_object_get(t, "token")));
         json_decref(t);
@@ -126,13 +126,11 @@ static int
 stop_all(void **state)
 {
     (void)state;
-    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (int i = 0; i < 2; i++) {
         node_stop(&nodes[i]);
         close(nodes[i].dir_fd);
-        assert_int_equal(ort_tree_remove(tmp, nodes[i].dir + strlen("/tmp/"), NULL), ORT_OK);
+        scratch_remove(nodes[i].dir);
     }
-    close(tmp);
     control_remove(&hub);
     return 0;
 }
@@ -288,9 +286,9 @@ of_two_processes_with_one_identity_the_later_is_heard(void **state)
     (void)state;
     static const char *const files[] = {"node.key", "tls.key",   "credential", "incarnation",
                                         "table",    "table.log", "watermark"};
-    node copy = {.region = nodes[1].region, .dir = "/tmp/ort-live-XXXXXX"};
+    node copy = {.region = nodes[1].region};
     ort_token token;
-    assert_non_null(mkdtemp(copy.dir));
+    scratch_dir(copy.dir, sizeof copy.dir, "ort-live");
     copy.dir_fd = open(copy.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         ort_buf bytes = {0};
@@ -314,9 +312,7 @@ of_two_processes_with_one_identity_the_later_is_heard(void **state)
     node_start(&nodes[1], NULL);
     wait_usable(&nodes[1], &token, true, ort_mono_ms());
     close(copy.dir_fd);
-    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_int_equal(ort_tree_remove(tmp, copy.dir + strlen("/tmp/"), NULL), ORT_OK);
-    close(tmp);
+    scratch_remove(copy.dir);
 }
 
 int

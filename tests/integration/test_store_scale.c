@@ -28,6 +28,7 @@
 #include "store/regions.h"
 #include "store/tenants.h"
 #include "store/usage.h"
+#include "support/scratch.h"
 
 #ifdef ORT_CHECK
 enum { TENANTS = 20000 }; /* sanitizers: filling 100,000 takes minutes on a busy machine */
@@ -36,7 +37,7 @@ enum { TENANTS = 100000 };
 #endif
 enum { BATCH = 500, NODES = 8, PAGE = 100 };
 
-static char dir[] = "/tmp/orthant-scale-XXXXXX";
+static char dir[64];
 static cp_store *store;
 static ort_diag diag;
 static const cp_author author = {.actor = "system"};
@@ -77,7 +78,7 @@ fill(void **state)
     char path[96];
     cp_tx *tx;
     ort_log_set_level(ORT_LOG_WARN_);
-    assert_non_null(mkdtemp(dir));
+    scratch_dir(dir, sizeof dir, "orthant-scale");
     snprintf(path, sizeof path, "%s/hub.db", dir);
     OK(cp_store_open(&store, &(cp_store_options){.path = path}, &diag));
     OK(cp_store_begin(store, &author, &tx, &diag));
@@ -104,9 +105,7 @@ sweep(void **state)
 {
     (void)state;
     cp_store_close(store);
-    const int fd = open("/tmp", O_RDONLY | O_DIRECTORY);
-    assert_int_equal(ort_tree_remove(fd, dir + 5, NULL), ORT_OK);
-    close(fd);
+    scratch_remove(dir);
     return 0;
 }
 

@@ -15,6 +15,7 @@
 
 #include "support/json_schema.h"
 #include "support/process.h"
+#include "support/scratch.h"
 
 #define START_MS 60000
 #define ARGS_MAX 32
@@ -86,7 +87,7 @@ control_start(control *c, const char *const *args)
     size_t n = 6;
 
     if (c->dir[0] == '\0') {
-        test_dir_make(c->dir, sizeof c->dir);
+        scratch_dir(c->dir, sizeof c->dir, "orthant-test");
     }
     c->starts++;
     snprintf(data, sizeof data, "--data_dir=%s/control", c->dir);

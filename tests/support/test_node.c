@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "support/data_openapi.h"
 #include "support/json_schema.h"
+#include "support/scratch.h"
 #include "support/test_node.h"
 
 static void
@@ -216,8 +217,8 @@ close_parts(test_node *node)
 void
 test_node_start(test_node *node, test_tenant *tenants, size_t count)
 {
-    char dir[sizeof node->dir] = "/tmp/orthant-test-XXXXXX";
-    assert_non_null(mkdtemp(dir));
+    char dir[sizeof node->dir];
+    scratch_dir(dir, sizeof dir, "orthant-test");
     ort_random_bytes(node->pepper, sizeof node->pepper);
     test_node_open(node, dir, tenants, count);
 }
@@ -262,11 +263,8 @@ test_node_close(test_node *node)
 void
 test_node_stop(test_node *node)
 {
-    ort_diag diag = {{0}};
     test_node_close(node);
-    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    must(ort_tree_remove(tmp, node->dir + strlen("/tmp/"), &diag), &diag, "remove");
-    ort_fd_close(tmp);
+    scratch_remove(node->dir);
     memset(node, 0, sizeof *node);
 }
 

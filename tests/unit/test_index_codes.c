@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "support/scratch.h"
 #include "unit/index_support.h"
 
 #define DIM 48u
@@ -219,11 +220,11 @@ codes_survive_a_file(void **state)
                  {DP_CODE_INT8, {.quantile = 0.98F, .bits = 0}},
                  {DP_CODE_PRODUCT, {.ratio = 8}},
                  {DP_CODE_AUTO, {.bits = 0}}};
-    char path[] = "/tmp/ort-codes-XXXXXX";
+    char path[64];
     int dir;
 
     (void)state;
-    assert_non_null(mkdtemp(path));
+    scratch_dir(path, sizeof path, "ort-codes");
     dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(dir >= 0);
     for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {

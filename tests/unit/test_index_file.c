@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/crc32c.h"
+#include "support/scratch.h"
 #include "unit/index_support.h"
 
 #define DIM 32u
@@ -66,8 +67,7 @@ check_invariants(dp_hnsw *graph, uint32_t nodes)
 static int
 temp_dir(char *path)
 {
-    memcpy(path, "/tmp/ort-hnsw-XXXXXX", sizeof "/tmp/ort-hnsw-XXXXXX");
-    assert_non_null(mkdtemp(path));
+    scratch_dir(path, 64, "ort-hnsw");
     return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 

@@ -31,6 +31,7 @@
 #include "store/store.h"
 #include "store/tenants.h"
 #include "store/usage.h"
+#include "support/scratch.h"
 
 static const cp_author author = {.actor = "operator:test", .request_id = "req-1"};
 
@@ -61,8 +62,7 @@ static int
 set_up(void **state)
 {
     fixture *f = calloc(1, sizeof *f);
-    snprintf(f->dir, sizeof f->dir, "/tmp/orthant-store-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
+    scratch_dir(f->dir, sizeof f->dir, "orthant-store");
     snprintf(f->path, sizeof f->path, "%s/hub.db", f->dir);
     open_store(f);
     *state = f;
@@ -74,9 +74,7 @@ tear_down(void **state)
 {
     fixture *f = *state;
     cp_store_close(f->store);
-    const int fd = open("/tmp", O_RDONLY | O_DIRECTORY);
-    assert_int_equal(ort_tree_remove(fd, f->dir + 5, NULL), ORT_OK);
-    close(fd);
+    scratch_remove(f->dir);
     free(f);
     return 0;
 }

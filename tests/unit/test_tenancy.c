@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "support/scratch.h"
 #include "tenancy/admin.h"
 #include "tenancy/audit.h"
 #include "tenancy/idempotency.h"
@@ -56,8 +57,7 @@ static int
 setup(void **state)
 {
     (void)state;
-    snprintf(h.dir, sizeof h.dir, "/tmp/ort-tenancy-XXXXXX");
-    assert_non_null(mkdtemp(h.dir));
+    scratch_dir(h.dir, sizeof h.dir, "ort-tenancy");
     snprintf(h.path, sizeof h.path, "%s/control.db", h.dir);
     h.fd = open(h.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     open_hub();
@@ -70,9 +70,7 @@ teardown(void **state)
     (void)state;
     close_hub();
     close(h.fd);
-    const int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_int_equal(ort_tree_remove(tmp, h.dir + strlen("/tmp/"), &diag), ORT_OK);
-    close(tmp);
+    scratch_remove(h.dir);
     return 0;
 }
 
