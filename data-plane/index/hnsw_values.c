@@ -392,18 +392,28 @@ bool
 dp_value__start(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, uint32_t level,
                 const uint32_t *seeds, size_t n, dp_candidate *start)
 {
-    *start = (dp_candidate){.distance = INFINITY};
-    bool found = false;
-    dp_hnsw__measure(graph, s, query, seeds, n, s->distances);
+    const dp_slab *codes = dp_hnsw__codes(s, query);
     for (size_t i = 0; i < n; i++) {
-        const bool leads = dp_hnsw__has_links(graph, seeds[i], level) || n == 1;
-        if (leads && (!found || s->distances[i] < start->distance)) {
-            *start = (dp_candidate){.slot = seeds[i], .distance = s->distances[i]};
-            found = true;
-        }
+        const char *row = (const char *)dp_hnsw__peek(graph, codes, seeds[i]);
+        __builtin_prefetch(row);
+        __builtin_prefetch(row + 64);
+        __builtin_prefetch(row + 128);
     }
+    dp_hnsw__measure(graph, s, query, seeds, n, s->distances);
     dp_scratch_worked(s, 0, n);
-    return found;
+    /* The nearest as a rule: lists are looked at one by one, as each is a wait for memory. */
+    for (size_t left = n; left > 0; left--) {
+        size_t at = 0;
+        for (size_t i = 1; i < n; i++) {
+            at = s->distances[i] < s->distances[at] ? i : at;
+        }
+        *start = (dp_candidate){.slot = seeds[at], .distance = s->distances[at]};
+        if (n == 1 || dp_hnsw__has_links(graph, seeds[at], level)) {
+            return true;
+        }
+        s->distances[at] = INFINITY;
+    }
+    return false;
 }
 
 /* Links a slot to the members before it, of which the first `count` are linked. */
