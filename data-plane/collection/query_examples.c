@@ -10,16 +10,20 @@
 #include "collection/measure_internal.h"
 #include "collection/query_internal.h"
 
-#define SCORED_FLOATS_MAX (UINT64_C(1) << 27) /* read for one query: about 0.1 s from memory */
-#define SCORED_AFTER_ALL 4u                   /* times that */
-#define GATHER_MIN 256u                       /* around each example */
+/* Floats compared for one query. A block of rows is compared with every example while it is in the
+ * cache: bench_examples sees 13 of them a nanosecond (AVX-512, one thread), so 10 ms, about what
+ * the walks take, and 160 ms. */
+#define SCORED_FLOATS_MAX (UINT64_C(1) << 27)
+#define SCORED_AFTER_ALL (UINT64_C(1) << 31)
+#define GATHERED_FLOATS_MAX (UINT64_C(1) << 29)
+#define GATHER_MIN 256u    /* around each example */
 #define GATHER_MAX 16384u  /* around all probes, where all can be scored after it */
 #define GATHER_MORE 65536u /* and where not */
 #define GATHER_MADE 4u     /* times as many around a vector that is made: it lies off the points */
 #define GATHER_WALKS_MAX 64u
 
 static uint64_t
-floats_read(const dp_search *q, uint64_t slots)
+floats_of(const dp_search *q, uint64_t slots)
 {
     const dp_examples *ex = q->ask->examples;
     const uint64_t vectors = (uint64_t)ex->positive_count + ex->negative_count + 1;
@@ -50,7 +54,9 @@ gather_around(dp_search *q, const probes *p, uint32_t probe, uint32_t size, gath
     dp_search around = *q;
     around.ask = &ask;
     around.own = NULL;
-    around.k = made ? GATHER_MADE * size : size;
+    around.k = !made                                ? size
+               : size < ORT_TOP_K_MAX / GATHER_MADE ? GATHER_MADE * size
+                                                    : ORT_TOP_K_MAX;
     around.hits = malloc(((size_t)around.k + 1) * sizeof *around.hits);
     ort_err err = around.hits != NULL ? dp_search__take_vector(&around, &p->at[probe])
                                       : ort_fail(q->diag, ORT_ENOMEM, "out of memory");
@@ -93,7 +99,7 @@ gather(dp_search *q, const probes *p, uint32_t size, gathered *g)
 static uint32_t
 first_size(const dp_search *q, const probes *p)
 {
-    const uint64_t each = floats_read(q, p->count + (GATHER_MADE - 1) * p->made);
+    const uint64_t each = floats_of(q, p->count + (GATHER_MADE - 1) * p->made);
     const uint64_t fit = SCORED_FLOATS_MAX / (each > 0 ? each : 1);
     const uint32_t size = fit < GATHER_MIN ? (uint32_t)fit : GATHER_MIN;
     return size < q->k ? q->k : size;
@@ -105,18 +111,21 @@ find_around(dp_search *q, const probes *p, uint64_t most, bool *sure)
 {
     const uint64_t walks = p->count + (GATHER_MADE - 1) * p->made;
     *sure = false;
+    if (most < GATHER_MORE && walks * first_size(q, p) > most) {
+        return ORT_OK; /* so many are wanted that scoring all is no more work */
+    }
     for (uint32_t size = first_size(q, p);; size *= 4) {
         gathered g;
         ort_err err = gather(q, p, size, &g);
         if (err == ORT_OK) {
             err = dp_search__measure(q, g.slots, g.count);
         }
-        const uint64_t next = floats_read(q, 4 * (uint64_t)g.count);
+        const uint64_t next = floats_of(q, 4 * (uint64_t)g.count);
         const float bound = dp_examples__bound(q->ask->examples, g.outside);
         free(g.seen);
         free(g.slots);
         *sure = err == ORT_OK && q->count > 0 && -q->hits[q->count - 1].distance >= bound;
-        if (err != ORT_OK || *sure || 4 * walks * size > most || next > SCORED_FLOATS_MAX) {
+        if (err != ORT_OK || *sure || 4 * walks * size > most || next > GATHERED_FLOATS_MAX) {
             return err;
         }
     }
@@ -162,8 +171,8 @@ dp_search__find_by_examples(dp_search *q)
     const bool counted = dp_filter_is_empty(m.filter);
     bool sure = false;
     ort_err err = counted ? ORT_OK : dp_search__candidates(q->s, &m, &slots, &count);
-    if (err == ORT_OK && walks && floats_read(q, count) > SCORED_FLOATS_MAX) {
-        const bool too_many = floats_read(q, count) > SCORED_AFTER_ALL * SCORED_FLOATS_MAX;
+    if (err == ORT_OK && walks && floats_of(q, count) > SCORED_FLOATS_MAX) {
+        const bool too_many = floats_of(q, count) > SCORED_AFTER_ALL;
         err = find_gathered(q, too_many ? GATHER_MORE : GATHER_MAX, &sure);
         sure = sure || too_many;
     }

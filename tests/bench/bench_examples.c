@@ -16,7 +16,7 @@
 
 #define K 10u
 #define BATCH 500u
-#define EXAMPLES 16u
+#define EXAMPLES 40u
 
 static struct {
     const char *dataset, *data;
@@ -237,9 +237,11 @@ main(int argc, char **argv)
                                  {"discover", DP_EXAMPLES_DISCOVER, 3, 3, true},
                                  {"discover", DP_EXAMPLES_DISCOVER, 6, 6, true},
                                  {"discover", DP_EXAMPLES_DISCOVER, 12, 12, true},
+                                 {"discover", DP_EXAMPLES_DISCOVER, 40, 40, true},
                                  {"context", DP_EXAMPLES_CONTEXT, 3, 3, false},
                                  {"context", DP_EXAMPLES_CONTEXT, 6, 6, false},
                                  {"context", DP_EXAMPLES_CONTEXT, 12, 12, false},
+                                 {"context", DP_EXAMPLES_CONTEXT, 40, 40, false},
                                  {"feedback", DP_EXAMPLES_FEEDBACK, 3, 3, true}};
     static place p;
     for (int i = 1; i + 1 < argc; i += 2) {

@@ -10,10 +10,11 @@
  * each other, as in real texts. A query has its vector's topic and 2 to 6 words. The server makes
  * sparse vectors of documents and queries (qdrant/bm25, modifier idf).
  *
- * First the import, then with 1 and with 8 connections in turn: `dense`, `text`, `hybrid` (both as
- * prefetches of `limit`, fused by reciprocal rank). Each prints one line of key=value pairs; `sum`
- * compares the fused request with what the two alone take together. The fused answers of the first
- * queries are compared with what a client would fuse of the two lists. */
+ * First the import, then with 1 and with 8 connections, three times in turn: `dense`, `text`,
+ * `hybrid` (both as prefetches of `limit`, fused by reciprocal rank). Each prints one line of
+ * key=value pairs; `sum` compares the fused request with what the two alone take together, of each
+ * the best turn. The fused answers of the first queries are compared with what a client would fuse
+ * of the two lists. */
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@
 #define TOPICS 64u
 #define ANSWERS 10u
 #define CHECKED 200u
+#define TURNS 3u
 #define LIST_MAX 64u
 
 typedef enum { DENSE, TEXT, HYBRID, MODES } mode;
@@ -341,8 +343,26 @@ ask(void *ctx, bench_times *times)
     bench_http_fini(&http);
 }
 
+/* Processor seconds that the node has used so far; 0 where it does not tell us. Neighbours on the
+ * machine lengthen a request's time far more than they lengthen this. */
+static double
+node_cpu_s(const load *l)
+{
+    static const char name[] = "\nprocess_cpu_seconds_total ";
+    bench_http http;
+    double seconds = 0;
+    bench_http_init(&http, l->o->url, l->o->key);
+    if (bench_http_call(&http, "GET", "/metrics", NULL, 0) == 200) {
+        ort_buf_putc(&http.in, '\0');
+        const char *at = http.in.failed ? NULL : strstr(http.in.data + http.body_at, name);
+        seconds = at != NULL ? strtod(at + strlen(name), NULL) : 0;
+    }
+    bench_http_fini(&http);
+    return seconds;
+}
+
 typedef struct {
-    double per_s, p50, p99;
+    double per_s, p50, p99, cpu;
 } figures;
 
 static figures
@@ -355,14 +375,16 @@ measure(load *l, mode what, uint32_t conns)
     snprintf(a.path, sizeof a.path, "/collections/%s/points/query", l->o->collection);
     atomic_store(&l->next, 0);
     l->until_ns = ort_mono_ns() + l->o->seconds * UINT64_C(1000000000);
+    const double cpu = node_cpu_s(l);
     const double seconds = bench_load_run(conns, ask, &a, &times);
-    const figures f = {.per_s = (double)times.count / seconds,
+    const figures f = {.cpu = (node_cpu_s(l) - cpu) * 1e6 / (double)times.count,
+                       .per_s = (double)times.count / seconds,
                        .p50 = (double)bench_times_at(&times, 0.5),
                        .p99 = (double)bench_times_at(&times, 0.99)};
     printf("%s set=%s rows=%u limit=%u conns=%u requests=%zu per_s=%.0f p50_us=%.0f p99_us=%.0f "
-           "refused=%llu\n",
+           "node_cpu_us=%.0f refused=%llu\n",
            mode_names[what], l->o->set, l->set.base_count, l->o->limit, conns, times.count, f.per_s,
-           f.p50, f.p99, (unsigned long long)atomic_load(&l->refused));
+           f.p50, f.p99, f.cpu, (unsigned long long)atomic_load(&l->refused));
     fflush(stdout);
     for (uint32_t q = 0; q < l->set.query_count; q++) {
         ort_buf_fini(&bodies[q]);
@@ -520,13 +542,16 @@ main(int argc, char **argv)
     import(&l);
     check(&l);
     for (size_t i = 0; i < sizeof conns / sizeof conns[0]; i++) {
-        figures of[MODES];
-        for (mode what = DENSE; what < MODES; what++) {
-            of[what] = measure(&l, what, conns[i]);
+        figures of[MODES] = {{0}};
+        for (uint32_t turn = 0; turn < TURNS * MODES; turn++) {
+            const figures f = measure(&l, (mode)(turn % MODES), conns[i]);
+            of[turn % MODES] = f.per_s > of[turn % MODES].per_s ? f : of[turn % MODES];
         }
-        printf("sum conns=%u hybrid_p50/(dense+text)=%.2f hybrid_p99/(dense+text)=%.2f "
+        printf("sum conns=%u hybrid_cpu/(dense+text)=%.2f hybrid_p50/(dense+text)=%.2f "
+               "hybrid_p99/(dense+text)=%.2f "
                "throughput_of_the_two_in_turn/hybrid=%.2f\n",
-               conns[i], of[HYBRID].p50 / (of[DENSE].p50 + of[TEXT].p50),
+               conns[i], of[HYBRID].cpu / (of[DENSE].cpu + of[TEXT].cpu),
+               of[HYBRID].p50 / (of[DENSE].p50 + of[TEXT].p50),
                of[HYBRID].p99 / (of[DENSE].p99 + of[TEXT].p99),
                1 / (1 / of[DENSE].per_s + 1 / of[TEXT].per_s) / of[HYBRID].per_s);
     }
