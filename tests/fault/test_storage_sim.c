@@ -51,6 +51,10 @@ enum { OPS_MAX = 4000, GROUP_MAX = 4, STEPS = 40, SEEDS_OF_ALL = 500 };
 static tried ops[OPS_MAX];
 static uint64_t acked, tried_to;
 
+/* An acknowledged operation could not be applied: as a shard does then, no writes and no
+ * checkpoints until it is opened again. */
+static bool broken;
+
 static tried
 make_op(void)
 {
@@ -109,7 +113,16 @@ do_group(shard_model *m)
     }
     for (uint32_t i = 0; i < handed_in; i++) {
         const tried *op = &ops[++acked];
-        MUST(shard_model_apply(m, acked, op->op, op->first, op->count, op->seed, &diag) == ORT_OK);
+        if (broken) {
+            continue;
+        }
+        const ort_err applied =
+            shard_model_apply(m, acked, op->op, op->first, op->count, op->seed, &diag);
+        if (applied != ORT_OK) { /* what a point that dies takes away was to be read */
+            strcpy(last_words, diag.text);
+            MUST(sim_disk_failed() && (applied == ORT_EIO || applied == ORT_ENOSPC));
+            broken = true;
+        }
     }
 }
 
@@ -126,7 +139,7 @@ write_beside(const char *point)
         return;
     }
     beside = NULL;
-    if (!sim_disk_stopped() && dp_log_check(m->log, NULL) == ORT_OK) {
+    if (!sim_disk_stopped() && !broken && dp_log_check(m->log, NULL) == ORT_OK) {
         do_group(m);
     }
     beside = m;
@@ -153,6 +166,7 @@ run_seed(uint64_t seed)
     seed_now = seed;
     random_state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     acked = tried_to = 0;
+    broken = false;
     last_words[0] = '\0';
     memset(m, 0, sizeof *m);
     sim_disk_start(seed);
@@ -169,11 +183,12 @@ run_seed(uint64_t seed)
             MUST(sim_disk_stopped() || sim_disk_failed());
         } else {
             const uint64_t there = m->applied;
+            broken = false;
             MUST(there >= acked && there <= tried_to);
             acked = tried_to = there; /* found, so it is for good */
             want_up_to(m, there);
             shard_model_check(m);
-            for (uint32_t step = 0; step < STEPS && !sim_disk_stopped(); step++) {
+            for (uint32_t step = 0; step < STEPS && !sim_disk_stopped() && !broken; step++) {
                 const uint32_t what = dice(22);
                 if (what < 14) {
                     do_group(m);
