@@ -2,16 +2,20 @@
  * here, by id for writes, and merged here, by score for reads. */
 #include "collection/collection.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "collection/allowed_internal.h"
 #include "collection/payload_index_internal.h"
 #include "collection/query_internal.h"
 #include "collection/shard_internal.h"
 
 #define SHARDS 1u
+
+static const ort_log log_ = {.module = "collection"};
 
 struct dp_collection {
     dp_quota *quota; /* beneath the tenant's */
@@ -20,6 +24,7 @@ struct dp_collection {
     void *arg;
     pthread_mutex_t first;     /* before all locks of shards: one asks before_writes() at a time */
     atomic_bool written;       /* it was asked, and agreed */
+    atomic_bool damaged;       /* somebody who read it met damage */
     dp_strict_bucket rates[2]; /* of reads, of writes */
     dp_shard *shards[SHARDS];
 };
@@ -172,6 +177,28 @@ dp_collection_apply_all(dp_collection *c, dp_op *const *ops, size_t count, uint6
     return err;
 }
 
+/* Damage that only reading shows, in a payload or a vector: said as is what an open finds. Once to
+ * the log, and kept for the metric. */
+static ort_err
+tell_damage(dp_collection *c, ort_err err, ort_diag *diag)
+{
+    const dp_shard *s = c->shards[0];
+    ort_diag why = {""};
+    if (err != ORT_ECORRUPT) {
+        return err;
+    }
+    if (diag != NULL) {
+        why = *diag;
+    }
+    if (!atomic_exchange(&c->damaged, true)) {
+        ORT_LOG_ERROR(&log_, "collection.damaged",
+                      "tenant=%016" PRIx64 " collection=%016" PRIx64 " err=%s", s->tenant.v,
+                      s->collection.v, why.text);
+    }
+    return ort_fail(diag, ORT_EBUSY, "Collection `%.200s` (shard 0) is not available: %.200s",
+                    s->name, why.text);
+}
+
 ort_err
 dp_collection_query(dp_collection *c, const dp_query *queries, size_t count, bool want_payload,
                     dp_point_fn fn, void *ctx, ort_diag *diag)
@@ -183,14 +210,15 @@ dp_collection_query(dp_collection *c, const dp_query *queries, size_t count, boo
     if (dp_shard__pages_went_bad(c->shards[0])) {
         dp_shard__schedule(c->shards[0]); /* a graph may have to be made anew */
     }
-    return err;
+    return tell_damage(c, err, diag);
 }
 
 ort_err
 dp_collection_retrieve(dp_collection *c, const ort_point_id *ids, size_t count, bool want_payload,
                        dp_point_fn fn, void *ctx, ort_diag *diag)
 {
-    return dp_query__retrieve(c->shards[0], ids, count, want_payload, fn, ctx, diag);
+    return tell_damage(c, dp_query__retrieve(c->shards[0], ids, count, want_payload, fn, ctx, diag),
+                       diag);
 }
 
 ort_err
@@ -199,14 +227,16 @@ dp_collection_scroll(dp_collection *c, const dp_filter *filter, const ort_point_
                      ort_point_id *next, ort_diag *diag)
 {
     const uint64_t most = limit < ORT_SCROLL_MAX ? limit : ORT_SCROLL_MAX;
-    return dp_query__scroll(c->shards[0], filter, from, most, want_payload, fn, ctx, has_next, next,
-                            diag);
+    return tell_damage(c,
+                       dp_query__scroll(c->shards[0], filter, from, most, want_payload, fn, ctx,
+                                        has_next, next, diag),
+                       diag);
 }
 
 ort_err
 dp_collection_count(dp_collection *c, const dp_filter *filter, uint64_t *out, ort_diag *diag)
 {
-    return dp_query__count(c->shards[0], filter, out, diag);
+    return tell_damage(c, dp_query__count(c->shards[0], filter, out, diag), diag);
 }
 
 ort_err
@@ -246,7 +276,7 @@ count_vectors(dp_shard *s, dp_collection_info *out)
 void
 dp_collection_get_info(dp_collection *c, dp_collection_info *out)
 {
-    *out = (dp_collection_info){.green = true};
+    *out = (dp_collection_info){.green = true, .damaged = atomic_load(&c->damaged)};
     for (size_t i = 0; i < SHARDS; i++) {
         dp_shard *s = c->shards[i];
         dp_points_stats stats;

@@ -156,6 +156,7 @@ bool dp_collection_field_points(dp_collection *c, const char *field, size_t len,
 
 typedef struct {
     bool green;               /* no background work is due */
+    bool damaged;             /* who read it met a vector or a payload that rotted */
     const char *error;        /* why it takes no writes, or NULL; lives as long as the collection */
     uint64_t points;          /* live */
     uint64_t vectors;         /* dense, sparse and multi, of live points */

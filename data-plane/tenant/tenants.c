@@ -191,6 +191,7 @@ typedef struct {
     ort_collection_id id;
     uint64_t used_ms;
     uint64_t memory_bytes, update_queue;
+    bool damaged;
 } open_one;
 
 /* A reference to a tenant that may be losing its last one at this moment. */
@@ -234,6 +235,7 @@ list_open(dp_tenants *all, size_t *count)
             dp_collection_info info;
             dp_collection_get_info(e->collection, &info);
             list[i].update_queue = info.update_queue;
+            list[i].damaged = info.damaged;
             list[i].memory_bytes = dp_collection_memory(e->collection);
         }
         pthread_mutex_unlock(&t->lock);
@@ -618,6 +620,7 @@ dp_tenants_get_stats(dp_tenants *all, dp_tenants_stats *out)
     for (size_t i = 0; i < count; i++) {
         out->memory_bytes += list[i].memory_bytes;
         out->update_queue += list[i].update_queue;
+        out->collections_failed += list[i].damaged;
     }
     give_open_back(list, count);
 }

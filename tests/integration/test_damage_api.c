@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "support/test_node.h"
@@ -75,6 +76,57 @@ a_damaged_collection_answers_503_and_names_its_shard(void **state)
     test_node_stop(&node);
 }
 
+/* Rot in a vector shows when it is read: no search answers by it, however it is asked, and the node
+ * says so as it does of what cannot be opened. */
+static void
+a_vector_that_rotted_answers_503(void **state)
+{
+    test_node node = {0};
+    test_tenant tenants[2] = {{.name = "a"}, {.name = "b"}};
+    glob_t found;
+    char full[256];
+    struct stat st;
+    ort_buf points = {0};
+    (void)state;
+    test_node_start(&node, tenants, 2);
+    const char *a = tenants[0].keys[0].token, *b = tenants[1].keys[0].token;
+    make(node.port, b, "notes");
+    free(test_call(node.port, a, 200, "PUT", "/collections/notes",
+                   "{\"vectors\":{\"size\":256,\"distance\":\"Dot\"}}"));
+    ort_buf_puts(&points, "{\"points\":[");
+    for (int i = 1; i <= 600; i++) { /* enough for a segment when it is closed */
+        ort_buf_printf(&points, "%s{\"id\":%d,\"vector\":[%d", i > 1 ? "," : "", i, i);
+        for (int k = 1; k < 256; k++) {
+            ort_buf_puts(&points, ",1.5");
+        }
+        ort_buf_puts(&points, "]}");
+    }
+    ort_buf_puts(&points, "]}");
+    free(test_call(node.port, a, 200, "PUT", "/collections/notes/points?wait=true",
+                   ort_buf_peek_cstr(&points)));
+    ort_buf_fini(&points);
+    test_node_restart(&node);
+    snprintf(full, sizeof full, "%s/tenants/%016" PRIx64 "/seg.*", node.dir, tenants[0].id.v);
+    assert_int_equal(glob(full, 0, NULL, &found), 0);
+    const int fd = open(found.gl_pathv[0], O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0 && fstat(fd, &st) == 0);
+    float rot = 1e30f; /* rows are most of the file: its middle is one */
+    assert_int_equal(pwrite(fd, &rot, sizeof rot, st.st_size / 2 / 4 * 4), sizeof rot);
+    close(fd);
+    globfree(&found);
+    for (int again = 0; again < 2; again++) {
+        test_expect(node.port, a, 503, "shard 0", "POST", "/collections/notes/points/query",
+                    "{\"query\":1,\"limit\":1}");
+        test_expect(node.port, a, 503, "damaged", "POST", "/collections/notes/points/scroll",
+                    "{\"limit\":600,\"with_vector\":true}");
+    }
+    test_expect(node.port, a, 200, "\"points\":[", "POST", "/collections/notes/points/scroll",
+                "{\"limit\":600}"); /* what is good is served */
+    query(node.port, b, "notes", 200, "\"id\":7");
+    test_expect(node.port, NULL, 200, "orthant_collections_failed 1", "GET", "/metrics", NULL);
+    test_node_stop(&node);
+}
+
 static void
 a_damaged_catalog_answers_503_to_its_tenant_alone(void **state)
 {
@@ -99,6 +151,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_damaged_collection_answers_503_and_names_its_shard),
+        cmocka_unit_test(a_vector_that_rotted_answers_503),
         cmocka_unit_test(a_damaged_catalog_answers_503_to_its_tenant_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
