@@ -1,9 +1,11 @@
 /* A shard over a disk that forgets, one seed after the other: no threads, no clock, no real disk.
- * What happens follows from the seed alone. A failure prints it.
+ * What happens follows from the seed alone. A failure prints it; ORT_SIM_SEED repeats it. Every run
+ * has the same seeds, from 1 on: whoever wants others says so.
  *
- *   ORT_SIM_SECONDS  how long (60): seeds 1 .. 500, which every run has, then from a place of its
- * own ORT_SIM_SEEDS    how many instead, from 1 or from ORT_SIM_FIRST on ORT_SIM_SEED     that one
- * alone
+ *   ORT_SIM_SECONDS  for so long (60)
+ *   ORT_SIM_SEEDS    so many instead
+ *   ORT_SIM_FIRST    from that one on; `new`: from one that no run had before
+ *   ORT_SIM_SEED     that one alone
  *
  * Built without sanitizers and with chunks of 64 slots, so that thousands of seeds a minute see
  * merges, dropped chunks and renumbering. What the sanitizers would find, the same model finds
@@ -47,7 +49,7 @@ typedef struct {
     uint32_t first, count, seed;
 } tried;
 
-enum { OPS_MAX = 4000, GROUP_MAX = 4, STEPS = 40, SEEDS_OF_ALL = 500 };
+enum { OPS_MAX = 4000, GROUP_MAX = 4, STEPS = 40 };
 static tried ops[OPS_MAX];
 static uint64_t acked, tried_to;
 
@@ -194,14 +196,15 @@ run_seed(uint64_t seed)
                     do_group(m);
                 } else if (what < 18 && dp_log_check(m->log, NULL) == ORT_OK) {
                     do_checkpoint(m, what == 17);
-                    if (dp_points_is_short_of_slots(m->points) ||
-                        (dice(20) == 0 && dp_points_slot_end(m->points) > 2000)) {
+                    if (!broken && (dp_points_is_short_of_slots(m->points) ||
+                                    (dice(20) == 0 && dp_points_slot_end(m->points) > 2000))) {
                         MUST(dp_points_renumber(m->points, &diag) == ORT_OK);
                         shard_model_check(m);
                     }
                 } else if (what == 18) {
                     uint32_t moved;
-                    MUST(dp_points_relocate(m->points, 300, NULL, NULL, &moved, &diag) == ORT_OK);
+                    err = dp_points_relocate(m->points, 300, NULL, NULL, &moved, &diag);
+                    MUST(err == ORT_OK || sim_disk_failed());
                 } else if (what >= 20) {
                     bool packed;
                     err = dp_log_pack(m->log, dice(3), 1, &packed, &diag);
@@ -279,17 +282,14 @@ main(void)
     }
     const uint64_t began = ort_mono_ns();
     const uint64_t seconds = budget != NULL ? strtoull(budget, NULL, 10) : 60;
-    uint64_t next = first != NULL ? strtoull(first, NULL, 10) : 1;
+    /* 100 seeds a millisecond: never the same again. */
+    const uint64_t from = first == NULL               ? 1
+                          : strcmp(first, "new") == 0 ? (uint64_t)ort_wall_ms() * 100
+                                                      : strtoull(first, NULL, 10);
     uint64_t count = 0;
     while (many != NULL ? count < strtoull(many, NULL, 10)
                         : ort_mono_ns() - began < seconds * UINT64_C(1000000000)) {
-        if (first == NULL && many == NULL && count == SEEDS_OF_ALL) {
-            next =
-                (uint64_t)ort_wall_ms() * 100; /* 100 seeds a millisecond: never the same again */
-            printf("seeds 1 .. %d, then from %llu on\n", SEEDS_OF_ALL, (unsigned long long)next);
-        }
-        run_seed(next++);
-        count++;
+        run_seed(from + count++);
     }
     printf("%llu seeds in %.1f s, %llu times renumbered, %llu log files packed, %llu times opened "
            "again without a restart\n",
