@@ -276,8 +276,8 @@ on_control(void *arg, const void *bytes, size_t n, ort_buf *reply)
 }
 
 /* A port that was left a moment ago may be refused for another moment. */
-/* On the same port as before it went down: one that another process may have for a moment, as its own
- * end of a connection, so it is tried for a minute. */
+/* On the same port as before it went down: one that another process may have for a moment, as its
+ * own end of a connection, so it is tried for a minute. */
 static ort_rep *
 listen_on(hub *h, char url[160], bool any_client, ort_rep_handler handler)
 {

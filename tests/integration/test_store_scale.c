@@ -228,7 +228,7 @@ usage_of_a_thousand_tenants_is_one_note(void **state)
     enum { REPORTS = 1000 };
     static cp_usage_report reports[REPORTS];
     for (uint64_t i = 0; i < REPORTS; i++) {
-        reports[i] = (cp_usage_report){.tenant = id_of(i), .now = {1, i, i}, .total = {i, i}};
+        reports[i] = (cp_usage_report){.tenant = id_of(i), .now = {1, i, i, i}, .total = {i, i}};
     }
     const uint64_t began = cpu_us();
     OK(cp_store_begin_note(store, &tx, &diag));
