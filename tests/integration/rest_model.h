@@ -36,25 +36,29 @@ bool model_apply(model *m, const char *kind, const json_t *body);
 
 typedef enum { MODEL_DENSE, MODEL_SPARSE, MODEL_MULTI } model_vector_kind;
 
+typedef enum { MODEL_DOT, MODEL_EUCLID, MODEL_MANHATTAN } model_metric;
+
 typedef struct {
     const char *name;
     model_vector_kind kind;
     uint32_t dim;
-    bool euclid; /* else the dot product */
-    bool idf;    /* rare indices count for more; the last of them, its numbers are positive */
+    model_metric metric;
+    bool bytes; /* whole numbers from 0 on */
+    bool idf;   /* rare indices count for more; the last of them, its numbers are positive */
 } model_vector;
 
-#define MODEL_VECTORS 5u
-#define MODEL_PLAIN_VECTORS 4u /* without idf */
+#define MODEL_VECTORS 7u
+#define MODEL_PLAIN_VECTORS 6u /* without idf */
 extern const model_vector model_vectors[MODEL_VECTORS];
 
 /* How like the point's vector is to another of its kind: larger is liker. The dot product, the
- * negative squared distance, or the sum over the other's rows of the likest row. false: the point
- * has no such vector, or (sparse) no index in common with the other. */
+ * negative distance (Euclid's squared), or the sum over the other's rows of the likest row. false:
+ * the point has no such vector, or (sparse) no index in common with the other. */
 bool model_likeness(const model_vector *v, const json_t *other, const model_point *p, double *like);
 
 /* What an answer shows for such a likeness. */
 double model_score(const model_vector *v, double likeness);
+bool model_gives_distances(const model_vector *v); /* of which the smaller is the better */
 
 /* --- filters (rest_model_filter.c) ---------------------------------------------------------- */
 

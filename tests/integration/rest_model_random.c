@@ -176,13 +176,13 @@ model_random_payload(void)
 /* --- vectors: whole numbers, so that every sum is exact ------------------------------------- */
 
 static json_t *
-random_row(uint32_t dim)
+random_row(const model_vector *v)
 {
-    json_t *v = json_array();
-    for (uint32_t i = 0; i < dim; i++) {
-        json_array_append_new(v, json_integer(model_between(-8, 8)));
+    json_t *row = json_array();
+    for (uint32_t i = 0; i < v->dim; i++) {
+        json_array_append_new(row, json_integer(model_between(v->bytes ? 0 : -8, 8)));
     }
-    return v;
+    return row;
 }
 
 /* At least one of eight indices; upwards or, as requests may, downwards. */
@@ -211,11 +211,11 @@ model_random_vector(const model_vector *v)
         return random_sparse(v->idf);
     }
     if (v->kind == MODEL_DENSE) {
-        return random_row(v->dim);
+        return random_row(v);
     }
     json_t *rows = json_array();
     for (uint32_t n = 1 + model_below(3); n > 0; n--) {
-        json_array_append_new(rows, random_row(v->dim));
+        json_array_append_new(rows, random_row(v));
     }
     return rows;
 }

@@ -224,7 +224,7 @@ ask_score_idf(const model_vector *v, const json_t *query, const json_t *corpus, 
 void
 ask_score_all(const model_vector *v, const json_t *query, ask_scores *s)
 {
-    s->ascending = v->euclid;
+    s->ascending = model_gives_distances(v);
     if (v->idf) {
         ask_score_idf(v, query, NULL, s);
         return;

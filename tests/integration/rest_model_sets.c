@@ -242,7 +242,7 @@ check_partners(const json_t *ask, const model_vector *v, const size_t *all, size
     for (size_t i = 0; i < count; i++) {
         if (all[i] != a) {
             const double score = score_between(v, a, all[i]);
-            best[n++] = v->euclid ? -score : score;
+            best[n++] = model_gives_distances(v) ? -score : score;
         }
     }
     qsort(best, n, sizeof best[0], descending);
@@ -253,7 +253,7 @@ check_partners(const json_t *ask, const model_vector *v, const size_t *all, size
             ask_differs("pairs of a point", ask, pairs, asked.points.at[a].id);
         }
         const model_point *b = model_find(&asked.points, json_object_get(pair, "b"));
-        if (!ask_near(v->euclid ? -score : score, best[i]) ||
+        if (!ask_near(model_gives_distances(v) ? -score : score, best[i]) ||
             !ask_near(score, score_between(v, a, (size_t)(b - asked.points.at)))) {
             ask_differs("pairs", ask, pairs, pair);
         }

@@ -56,7 +56,12 @@ static bool
 gives_distances(const json_t *step)
 {
     const json_t *using = json_object_get(step, "using");
-    return using != NULL && strcmp(json_string_value(using), "e") == 0;
+    bool distances = false;
+    for (size_t i = 0; i < MODEL_VECTORS && using != NULL; i++) {
+        distances = distances || (strcmp(json_string_value(using), model_vectors[i].name) == 0 &&
+                                  model_gives_distances(&model_vectors[i]));
+    }
+    return distances;
 }
 
 /* --- fusion --------------------------------------------------------------------------------- */
@@ -219,7 +224,7 @@ alike(const model_vector *v, size_t a, size_t b)
     double like;
     model_likeness(v, json_object_get(asked.points.at[a].vector, v->name), &asked.points.at[b],
                    &like);
-    return v->euclid ? -model_score(v, like) : model_score(v, like);
+    return model_gives_distances(v) ? -model_score(v, like) : model_score(v, like);
 }
 
 /* Every point in turn is the best one to add, or as good. */

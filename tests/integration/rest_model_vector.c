@@ -4,11 +4,14 @@
 
 #include "rest_model.h"
 
-const model_vector model_vectors[MODEL_VECTORS] = {{.name = "d", .kind = MODEL_DENSE, .dim = 3},
-                                                   {.name = "s", .kind = MODEL_SPARSE},
-                                                   {.name = "m", .kind = MODEL_MULTI, .dim = 2},
-                                                   {"e", MODEL_DENSE, 2, .euclid = true},
-                                                   {"i", MODEL_SPARSE, 0, .idf = true}};
+const model_vector model_vectors[MODEL_VECTORS] = {
+    {.name = "d", .kind = MODEL_DENSE, .dim = 3},
+    {.name = "s", .kind = MODEL_SPARSE},
+    {.name = "m", .kind = MODEL_MULTI, .dim = 2},
+    {.name = "e", .kind = MODEL_DENSE, .dim = 2, .metric = MODEL_EUCLID},
+    {.name = "h", .kind = MODEL_DENSE, .dim = 2, .metric = MODEL_MANHATTAN},
+    {.name = "b", .kind = MODEL_DENSE, .dim = 3, .bytes = true},
+    {.name = "i", .kind = MODEL_SPARSE, .idf = true}};
 
 static double
 number_at(const json_t *list, size_t i)
@@ -22,7 +25,9 @@ row_likeness(const model_vector *v, const json_t *a, const json_t *b)
     double sum = 0;
     for (size_t i = 0; i < v->dim; i++) {
         const double x = number_at(a, i), y = number_at(b, i);
-        sum += v->euclid ? -(x - y) * (x - y) : x * y;
+        sum += v->metric == MODEL_EUCLID      ? -(x - y) * (x - y)
+               : v->metric == MODEL_MANHATTAN ? -fabs(x - y)
+                                              : x * y;
     }
     return sum;
 }
@@ -83,5 +88,13 @@ model_likeness(const model_vector *v, const json_t *other, const model_point *p,
 double
 model_score(const model_vector *v, double likeness)
 {
-    return v->euclid ? sqrt(-likeness) : likeness;
+    return v->metric == MODEL_EUCLID      ? sqrt(-likeness)
+           : v->metric == MODEL_MANHATTAN ? -likeness
+                                          : likeness;
+}
+
+bool
+model_gives_distances(const model_vector *v)
+{
+    return v->metric != MODEL_DOT;
 }

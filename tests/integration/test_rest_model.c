@@ -182,6 +182,8 @@ run(unsigned rounds)
     ok("PUT", COLLECTION,
        "{\"vectors\":{\"d\":{\"size\":3,\"distance\":\"Dot\"},"
        "\"e\":{\"size\":2,\"distance\":\"Euclid\"},"
+       "\"h\":{\"size\":2,\"distance\":\"Manhattan\",\"datatype\":\"float16\"},"
+       "\"b\":{\"size\":3,\"distance\":\"Dot\",\"datatype\":\"uint8\"},"
        "\"m\":{\"size\":2,\"distance\":\"Dot\","
        "\"multivector_config\":{\"comparator\":\"max_sim\"}}},\"sparse_vectors\":{\"s\":{},\"i\":{"
        "\"modifier\":\"idf\"}}}",
