@@ -399,8 +399,9 @@ take_f32s(const char **text, const char *end, float *out, size_t room)
     const char *from = *text, *block = from;
     size_t n = 0;
 
-    /* A number and its comma are two bytes at least. */
-    for (; end - block >= 64 && room - n >= 32; block += 64) {
+    /* A number and its comma are two bytes at least. What stands behind a comma may be looked at.
+     */
+    for (; end - block > 64 && room - n >= 32; block += 64) {
         for (uint64_t commas = commas_in(block); commas != 0; commas &= commas - 1) {
             const char *to = block + __builtin_ctzll(commas);
             if (!take_simple(from + (*from == ' '), to, &out[n])) {

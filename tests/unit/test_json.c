@@ -400,15 +400,24 @@ arrays_read_by_commas_are_those_read_one_by_one(void **state)
             expected[i] = strtof(one, NULL);
         }
         ort_buf_puts(&text, "],\"b\":[\"x,y\",1,2]}");
+        char *exact = malloc(text.len); /* nothing behind its end may be read */
+        assert_non_null(exact);
+        memcpy(exact, text.data, text.len);
         assert_int_equal(
-            ort_json_parse(&doc, text.data, text.len, (ort_json_limits){.floats = true}, NULL),
-            ORT_OK);
+            ort_json_parse(&doc, exact, text.len, (ort_json_limits){.floats = true}, NULL), ORT_OK);
         const ort_json a = ort_json_get(ort_json_root(doc), "a");
         assert_int_equal(ort_json_count(a), count);
         assert_int_equal(ort_json_floats(a, got, count), ORT_OK);
         assert_memory_equal(got, expected, count * sizeof *got);
         assert_int_equal(ort_json_count(ort_json_get(ort_json_root(doc), "b")), 3);
         ort_json_free(doc);
+        /* Cut anywhere it is refused, and read no further. */
+        const size_t cut = next_random() % text.len;
+        memmove(exact + text.len - cut, exact, cut);
+        assert_int_equal(ort_json_parse(&doc, exact + text.len - cut, cut,
+                                        (ort_json_limits){.floats = true}, NULL),
+                         ORT_EFORMAT);
+        free(exact);
         ort_buf_fini(&text);
     }
 }
