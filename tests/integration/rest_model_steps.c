@@ -130,12 +130,110 @@ make_fusion(json_t *step, const ask_list *lists, ask_scores *s)
 
 /* --- other ways on from what prefetches found ------------------------------------------------- */
 
-/* The score of the first prefetch, and something more where a condition holds. */
+/* An expression over the score that is never negative: no two great numbers cancel each other. */
+static json_t *
+random_expression(unsigned depth)
+{
+    static const char *const decays[] = {"lin_decay", "exp_decay", "gauss_decay"};
+    json_t *x = depth == 0 ? json_pack("{s:s}", "abs", "$score") : random_expression(depth - 1);
+    switch (depth == 0 ? 0 : model_below(9)) {
+    case 1:
+        return json_pack("{s:[o,f]}", "sum", x, model_below(8) / 4.0);
+    case 2:
+        return json_pack("{s:[f,o]}", "mult", model_below(8) / 4.0, x);
+    case 3:
+        return json_pack("{s:{s:f,s:{s:[i,o]}}}", "div", "left", model_below(8) / 2.0, "right",
+                         "sum", 1, x);
+    case 4:
+        return json_pack("{s:o}", "sqrt", x);
+    case 5:
+        return json_pack("{s:{s:o,s:f}}", "pow", "base", x, "exponent", (1 + model_below(3)) / 2.0);
+    case 6:
+        return json_pack("{s:{s:[o,i]}}", model_one_in(2) ? "ln" : "log10", "sum", x, 1);
+    case 7:
+        return json_pack("{s:{s:o}}", "exp", "neg", x);
+    case 8:
+        return json_pack("{s:{s:o,s:f,s:f,s:f}}", decays[model_below(3)], "x", x, "target",
+                         model_below(20) / 2.0, "scale", 1 + model_below(40) / 4.0, "midpoint",
+                         (1 + model_below(3)) / 4.0);
+    default:
+        return x;
+    }
+}
+
+static double
+number(const json_t *o, const char *name)
+{
+    return json_number_value(json_object_get(o, name));
+}
+
+static double evaluated(const json_t *e, double score);
+
+/* How much is left of 1 at this distance from the target: the midpoint at `scale`. */
+static double
+decayed(const char *kind, const json_t *decay, double score)
+{
+    const double scale = number(decay, "scale"), middle = number(decay, "midpoint");
+    const double far =
+        fabs(evaluated(json_object_get(decay, "x"), score) - number(decay, "target")) / scale;
+    return strcmp(kind, "lin_decay") == 0   ? fmax(0, 1 - (1 - middle) * far)
+           : strcmp(kind, "exp_decay") == 0 ? pow(middle, far)
+                                            : pow(middle, far * far);
+}
+
+static double
+evaluated_call(const char *name, const json_t *of, double score)
+{
+    size_t i;
+    json_t *item;
+    double all = strcmp(name, "mult") == 0;
+    if (json_is_array(of)) {
+        json_array_foreach(of, i, item)
+        {
+            const double x = evaluated(item, score);
+            all = strcmp(name, "mult") == 0 ? all * x : all + x;
+        }
+        return all;
+    }
+    if (strcmp(name, "div") == 0) {
+        return evaluated(json_object_get(of, "left"), score) /
+               evaluated(json_object_get(of, "right"), score);
+    }
+    if (strcmp(name, "pow") == 0) {
+        return pow(evaluated(json_object_get(of, "base"), score), number(of, "exponent"));
+    }
+    if (strstr(name, "decay") != NULL) {
+        return decayed(name, of, score);
+    }
+    const double x = evaluated(of, score);
+    return strcmp(name, "abs") == 0    ? fabs(x)
+           : strcmp(name, "neg") == 0  ? -x
+           : strcmp(name, "sqrt") == 0 ? sqrt(x)
+           : strcmp(name, "exp") == 0  ? exp(x)
+           : strcmp(name, "ln") == 0   ? log(x)
+                                       : log10(x);
+}
+
+static double
+evaluated(const json_t *e, double score)
+{
+    if (json_is_number(e)) {
+        return json_number_value(e);
+    }
+    if (json_is_string(e)) {
+        return score;
+    }
+    void *call = json_object_iter((json_t *)(uintptr_t)e);
+    return evaluated_call(json_object_iter_key(call), json_object_iter_value(call), score);
+}
+
+/* An expression over the score of the first prefetch, and something more where a condition holds.
+ */
 static void
 make_formula(json_t *step, const ask_list *lists, size_t count, ask_scores *s)
 {
-    const double more = model_between(-9, 9);
-    json_t *condition = model_random_condition(1);
+    const double more = model_between(0, 9);
+    json_t *condition = model_random_condition(1), *expression = random_expression(model_below(5));
     json_t *filter = json_pack("{s:[O]}", "must", condition);
     for (size_t l = 0; l < count; l++) {
         for (size_t i = 0; i < lists[l].count; i++) {
@@ -145,10 +243,11 @@ make_formula(json_t *step, const ask_list *lists, size_t count, ask_scores *s)
         }
     }
     for (size_t i = 0; i < MODEL_IDS; i++) {
-        s->score[i] += s->in[i] && model_matches(filter, &asked.points.at[i]) ? more : 0;
+        const bool holds = s->in[i] && model_matches(filter, &asked.points.at[i]);
+        s->score[i] = evaluated(expression, s->score[i]) + (holds ? more : 0);
     }
     json_object_set_new(step, "query",
-                        json_pack("{s:{s:[s,{s:[f,o]}]},s:{s:i}}", "formula", "sum", "$score",
+                        json_pack("{s:{s:[o,{s:[f,o]}]},s:{s:i}}", "formula", "sum", expression,
                                   "mult", more, condition, "defaults", "$score", 0));
     json_decref(filter);
 }
