@@ -183,10 +183,18 @@ ask_ordered(void)
 
 /* --- facets --------------------------------------------------------------------------------- */
 
+/* Of the strings that the dice throw. */
+static bool
+is_uuid(const json_t *v)
+{
+    return json_is_string(v) && json_string_length(v) == 36;
+}
+
 static bool
 counts_in(const json_t *v, const char *type)
 {
-    return strcmp(type, "keyword") == 0   ? json_is_string(v)
+    return strcmp(type, "uuid") == 0      ? is_uuid(v)
+           : strcmp(type, "keyword") == 0 ? json_is_string(v)
            : strcmp(type, "integer") == 0 ? json_is_integer(v)
                                           : json_is_boolean(v);
 }
@@ -264,7 +272,7 @@ ask_facet(void)
     const uint32_t field = model_below(MODEL_FIELDS);
     const uint32_t limit = 1 + model_below(12);
     if (!is_indexed(field, "keyword") && !is_indexed(field, "integer") &&
-        !is_indexed(field, "bool")) {
+        !is_indexed(field, "bool") && !is_indexed(field, "uuid")) {
         return;
     }
     json_t *ask = ask_new(), *hits = json_array();
