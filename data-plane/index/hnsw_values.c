@@ -12,6 +12,7 @@ dp_value_links *
 dp_value_links_new(uint64_t field, uint32_t m)
 {
     dp_value_links *f = calloc(1, sizeof *f);
+    pthread_rwlockattr_t attr;
     if (f == NULL) {
         return NULL;
     }
@@ -20,7 +21,11 @@ dp_value_links_new(uint64_t field, uint32_t m)
     f->m0 = 2 * m;
     dp_slab_init(&f->links, f->m0 * sizeof(dp_link));
     dp_slab_init(&f->group_of, sizeof(dp_group_number));
-    pthread_rwlock_init(&f->lock, NULL);
+    pthread_rwlockattr_init(&attr);
+    /* A stream of searches must not starve who adds a point. */
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&f->lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
     return f;
 }
 
