@@ -6,7 +6,7 @@
  * Needs the right to mount, or to make a namespace of its own; says so and is skipped without.
  *
  *   ORT_FAULT_ROUNDS  nodes that are filled and killed (3)
- *   ORT_FAULT_SEED    repeats a run */
+ *   ORT_FAULT_SEED    other choices (1); `new`: each time */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -301,7 +301,6 @@ a_full_disk_refuses_writes_and_recovers(void **state)
 int
 main(void)
 {
-    const char *seed_text = getenv("ORT_FAULT_SEED");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_disk_refuses_writes_and_recovers),
     };
@@ -311,7 +310,7 @@ main(void)
         scratch_drop(&place);
         return 0;
     }
-    seed = seed_text != NULL ? strtoull(seed_text, NULL, 10) : ort_mono_ns() % 1000000;
+    seed = ledger_seed();
     printf("seed %llu\n", (unsigned long long)seed);
     book = ledger_new(NULL);
     const int bad = cmocka_run_group_tests(tests, NULL, NULL);

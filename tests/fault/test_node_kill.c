@@ -3,7 +3,7 @@
  * (support/ledger.h), then goes on.
  *
  *   ORT_FAULT_ROUNDS  kills (400; tests/fault/kill9.test.mjs kills the program itself beside)
- *   ORT_FAULT_SEED    repeats the moments, as far as threads let them */
+ *   ORT_FAULT_SEED    other moments (1); `new`: each time */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -111,10 +111,9 @@ kill_at_random(const char *dir, int round, uint64_t seed)
 static void
 kills_under_load_lose_nothing(void **state)
 {
-    const char *rounds_text = getenv("ORT_FAULT_ROUNDS"), *seed_text = getenv("ORT_FAULT_SEED");
+    const char *rounds_text = getenv("ORT_FAULT_ROUNDS");
     const int rounds = rounds_text != NULL ? atoi(rounds_text) : 400;
-    const uint64_t seed =
-        seed_text != NULL ? strtoull(seed_text, NULL, 10) : ort_mono_ns() % 1000000;
+    const uint64_t seed = ledger_seed();
     (void)state;
     scratch place = scratch_make();
     const uint64_t began = ort_mono_ms();

@@ -3,7 +3,7 @@
  * a test's time (packing its log, numbering slots anew) a single shard is killed at.
  *
  *   ORT_FAULT_ROUNDS  kills a point (1), at one of the times it is passed
- *   ORT_FAULT_SEED    repeats a run */
+ *   ORT_FAULT_SEED    other choices (1); `new`: each time */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -438,13 +438,12 @@ a_kill_at_any_named_point_loses_nothing(void **state)
 int
 main(void)
 {
-    const char *seed_text = getenv("ORT_FAULT_SEED");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kill_at_any_named_point_loses_nothing),
     };
     scratch place = scratch_make();
     place_path = place.path;
-    seed = seed_text != NULL ? strtoull(seed_text, NULL, 10) : ort_mono_ns() % 1000000;
+    seed = ledger_seed();
     printf("seed %llu\n", (unsigned long long)seed);
     book = ledger_new(NULL);
     all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

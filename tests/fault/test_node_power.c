@@ -7,7 +7,7 @@
  * the directory is made anew (power.c).
  *
  *   ORT_FAULT_ROUNDS  power cuts (60)
- *   ORT_FAULT_SEED    repeats the moments, as far as threads let them, and what is lost */
+ *   ORT_FAULT_SEED    other moments, and other things lost (1); `new`: each time */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -209,13 +209,13 @@ main(int argc, char **argv)
     test t = {.place = scratch_make()};
     void *state = &t;
     char self[4096];
-    const char *seed_text = getenv("ORT_FAULT_SEED");
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n <= 0) {
         return 1;
     }
     self[n] = '\0';
-    t.seed = seed_text != NULL ? strtoull(seed_text, NULL, 10) : ort_mono_ns() % 1000000;
+    t.seed = ledger_seed();
+    printf("seed %llu\n", (unsigned long long)t.seed);
     book = ledger_new(&t.book_fd);
     snprintf(t.dir, sizeof t.dir, "%s/node", t.place.path);
     snprintf(t.journal, sizeof t.journal, "%s/journal", t.place.path);

@@ -28,6 +28,15 @@ enum { WIDE_LEFT = LEDGER_WIDE / 10 };
         }                                                                                    \
     } while (0)
 
+uint64_t
+ledger_seed(void)
+{
+    const char *text = getenv("ORT_FAULT_SEED");
+    return text == NULL               ? 1
+           : strcmp(text, "new") == 0 ? ort_mono_ns() % 1000000
+                                      : strtoull(text, NULL, 10);
+}
+
 ledger *
 ledger_of(int fd)
 {

@@ -75,6 +75,10 @@ typedef enum {
     LEDGER_KINDS,
 } ledger_kind;
 
+/* ORT_FAULT_SEED; 1 without it, so that a suite does the same each time as far as threads let it,
+ * and another one each time for `new`. */
+uint64_t ledger_seed(void);
+
 /* Shared with processes forked from here on; and with programs, by a descriptor that they inherit
  * (fd_out may be NULL). */
 ledger *ledger_new(int *fd_out);
