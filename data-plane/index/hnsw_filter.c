@@ -36,7 +36,7 @@
 #define THROUGH_SHARE 0.3
 /* How far walks look beyond their k-th match, as a part of what was learnt for walks without filter
  * (hnsw_stop.c): those find more than is needed here. */
-#define THROUGH_REACH 0.3F
+#define THROUGH_REACH 0.45F
 #define OVER_REACH 0.3F
 #define HARD_REACH 0.5F
 /* A walk through all that has followed so many nodes more than matches are wanted, and not found
@@ -241,7 +241,8 @@ typedef struct {
     dp_walk_stop stop;
     bool through; /* all nodes, not matches alone */
     size_t more;  /* nodes to go on through after that */
-    float reach;  /* of what was learnt to look beyond the k-th */
+    size_t kth;   /* the match that the limit hangs on; 0: there is none */
+    float reach;  /* of what was learnt to look beyond it */
     float limit;  /* nothing farther is wanted */
     size_t followed, measured;
 } walk;
@@ -399,8 +400,8 @@ offer(walk *w)
         }
         if (has_room(&w->found, c.distance) && may_answer(w->c.graph, w->filter, c.slot)) {
             (void)put(&w->found, c);
-            if (w->stop.k > 0 && w->found.size >= w->stop.k) {
-                const float kth = w->found.at[w->stop.k - 1].distance;
+            if (w->kth > 0 && w->found.size >= w->kth) {
+                const float kth = w->found.at[w->kth - 1].distance;
                 const float factor = 1 + (w->stop.factor - 1) * w->reach;
                 const float reach = factor * (kth + w->stop.shift) - w->stop.shift;
                 w->limit = reach > kth ? reach : kth;
@@ -451,7 +452,9 @@ turn_to_matches(walk *w)
     w->pool.size = kept;
     w->at = 0;
     w->through = false;
+    w->kth = w->stop.k;
     w->reach = HARD_REACH;
+    w->limit = INFINITY;
     seed(w);
     offer(w);
 }
@@ -520,10 +523,14 @@ walk_from(const comparison *c, const dp_slot_filter *filter, dp_passing ask, dp_
     if (err != ORT_OK) {
         return err;
     }
+    /* Codes that are not quite exact hang the limit on a few more than k, so that enough are
+     * measured again (hnsw_stop.c). Through all nodes many more than those are met anyway. */
+    const bool enough = through && ask.stop.k > ask.k && ask.stop.k < 2 * (size_t)ask.k;
     walk w = {.c = *c,
               .filter = filter,
               .end = s->visited_count,
               .stop = ask.stop,
+              .kth = enough ? ask.k : ask.stop.k,
               .through = through,
               .more = (size_t)(THROUGH_MORE * (ask.share < 0.5 ? 2 * ask.share : 1)),
               .reach = through ? THROUGH_REACH : OVER_REACH,
