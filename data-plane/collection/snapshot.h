@@ -124,8 +124,8 @@ ORT_NODISCARD ort_err dp_snapshot_next(dp_snapshot_reader *reader, dp_snapshot_i
                                        ort_diag *diag);
 
 /* Makes the present collection in an empty directory, checkpointed and durable, its log going on at
- * the LSN of the snapshot; memory stays bounded whatever its size, by 4,096 of its points. data_dir -1: checks only (but
- * not that ids are unique).
+ * the LSN of the snapshot; memory stays bounded whatever its size, by 4,096 of its points. data_dir
+ * -1: checks only (but not that ids are unique).
  *
  * tenant, id  written into the files
  *

@@ -81,8 +81,8 @@ typedef struct {
  *
  * owner  NULL: not known; checksums are compared and no signature
  *
- * ORT_OK also when there is no table; out->table is zero then. ORT_ECORRUPT, ORT_ESTALE, ORT_EVERSION: as above, diag
- * says of which file */
+ * ORT_OK also when there is no table; out->table is zero then. ORT_ECORRUPT, ORT_ESTALE,
+ * ORT_EVERSION: as above, diag says of which file */
 ORT_NODISCARD ort_err dp_keep_verify(int dir_fd, const dp_keep_owner *owner, dp_keep_report *out,
                                      ort_diag *diag);
 

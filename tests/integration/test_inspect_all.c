@@ -226,7 +226,7 @@ file_of(const fixture *f, const char *pattern, char out[256])
 static long
 size_of(const char *path)
 {
-    struct stat st;
+    struct stat st = {.st_size = 0};
     assert_int_equal(stat(path, &st), 0);
     return (long)st.st_size;
 }
@@ -234,7 +234,7 @@ size_of(const char *path)
 static void
 flip(const char *path, long at)
 {
-    unsigned char byte;
+    unsigned char byte = 0;
     const int fd = open(path, O_RDWR | O_CLOEXEC);
     assert_true(fd >= 0 && pread(fd, &byte, 1, at) == 1);
     byte ^= 0x04;

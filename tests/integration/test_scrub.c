@@ -42,8 +42,8 @@ flip_in(const node *n, const char *pattern)
 {
     glob_t found;
     char full[256];
-    struct stat st;
-    unsigned char byte;
+    struct stat st = {.st_size = 0};
+    unsigned char byte = 0;
     snprintf(full, sizeof full, "%s/tenants/1111111111111111/%s", n->path, pattern);
     assert_int_equal(glob(full, 0, NULL, &found), 0);
     const int fd = open(found.gl_pathv[0], O_RDWR | O_CLOEXEC);

@@ -229,7 +229,7 @@ files_of_every_version_open(void **state)
     for (int version = 1; version <= NEWEST; version++) {
         scratch place = copy_of(version);
         ort_diag diag = {""};
-        dp_keep_report report;
+        dp_keep_report report = {.files = 0};
         if (verify(place.fd, &report, &diag) != ORT_OK) {
             fail_msg("node-%d: %s", version, diag.text);
         }
@@ -252,7 +252,7 @@ static void
 expect_newer(scratch *place, const char *name, const ort_buf *newer, const char *says)
 {
     ort_diag diag = {""};
-    dp_keep_report report;
+    dp_keep_report report = {.files = 0};
     write_file(place, name, newer);
     const ort_err err = verify(place->fd, &report, &diag);
     if (err != ORT_EVERSION || strstr(diag.text, says) == NULL) {
@@ -316,7 +316,7 @@ a_flipped_bit_in_any_file_is_found_or_does_no_harm(void **state)
         ort_buf bytes = read_file(&good, files[i]);
         for (size_t at = 0; at < bytes.len; at += at < 128 ? 1 : 97) {
             ort_diag diag = {""};
-            dp_keep_report report;
+            dp_keep_report report = {.files = 0};
             scratch place = copy_of(NEWEST);
             const char whole = bytes.data[at];
             bytes.data[at] = (char)(whole ^ (1 << (flips % 8)));
@@ -350,7 +350,7 @@ a_watermark_outlives_one_bad_slot(void **state)
         scratch place = copy_of(NEWEST);
         ort_buf bytes = read_file(&place, "watermark");
         ort_diag diag = {""};
-        dp_keep_report report;
+        dp_keep_report report = {.files = 0};
         for (unsigned k = 0; k < 2; k++) {
             bytes.data[64 * k + 9] ^= (char)((slots >> k & 1) << 4);
         }
