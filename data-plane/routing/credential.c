@@ -63,7 +63,7 @@ sum_is_right(const ort_buf *text)
 static ort_err
 check(const ort_buf *text, const ort_sign_public *node_key, ort_diag *diag)
 {
-    ort_sign_public key;
+    ort_sign_public key = {{0}};
     ort_json_doc *doc = NULL;
     uint64_t format = 1;
     size_t len = 0;
