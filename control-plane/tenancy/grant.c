@@ -56,8 +56,8 @@ cp_grant_issue(cp_tenancy *tenancy, const cp_author *author, ort_grant *grant,
         ort_grant_format(grant, &tenancy->o.secrets->signing, out);
         err = note(tx, author, grant, diag);
     }
-    err = cp_tenancy__end(tx, err, &(cp_change){.op = "grant.issue", .tenant = grant->tenant},
-                          version_out, diag);
+    const cp_change change = {.op = "grant.issue", .tenant = grant->tenant};
+    err = cp_tenancy__end(tx, err, &change, version_out, diag);
     if (err != ORT_OK) {
         ort_secret_wipe(out, ORT_GRANT_TEXT_BYTES);
     }
