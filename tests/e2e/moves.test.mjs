@@ -179,4 +179,20 @@ describe('tenants that move', { concurrency: false }, () => {
             return (await readdir(folder).catch(() => [])).length === 0;
         });
     });
+
+    // Runs last: the nodes are stopped. Whatever a node writes, verify knows it.
+    test('verify knows every file of a real node', async () => {
+        for (const name of Object.keys(hub.nodes)) {
+            await hub.nodes[name].stop();
+            const ran = await new Promise((done) => {
+                const child = spawn(`${program}-node`, ['verify', path.join(hub.dir, name)], { stdio: ['ignore', 'pipe', 'pipe'] });
+                let out = '';
+                child.stdout.on('data', (chunk) => (out += chunk));
+                child.stderr.on('data', (chunk) => (out += chunk));
+                child.on('close', (code) => done({ code, out }));
+            });
+            assert.equal(ran.code, 0, ran.out);
+            assert.match(ran.out, / 0 damaged, 0 repaired, 0 notes/);
+        }
+    });
 });
