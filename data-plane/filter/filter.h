@@ -12,7 +12,8 @@ typedef struct dp_filter dp_filter;
 
 /* Parses Qdrant's Filter object: must, should, must_not (array, one condition, or null),
  * min_should. Bounds: ORT_JSON_DEPTH_MAX of nesting (filters and `nested` together),
- * ORT_FILTER_CONDITIONS_MAX conditions in all.
+ * ORT_FILTER_CONDITIONS_MAX conditions, ORT_FILTER_CORNERS_MAX corners and ORT_FILTER_BYTES_MAX
+ * bytes in all.
  *
  * v      a value of a request body; it is not needed after the call. Missing or null gives a filter
  *        without constraint, as `{}` and `should: []` do

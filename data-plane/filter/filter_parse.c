@@ -812,7 +812,12 @@ dp_filter_parse(dp_filter **out, ort_json v, const char *where, ort_diag *diag)
 {
     ort_buf buf = {0};
     ort_jw w = {.buf = &buf};
+    size_t len = 0;
     *out = NULL;
+    if (ort_json_given(v) && ort_json_raw(v, &len) != NULL && len > ORT_FILTER_BYTES_MAX) {
+        return ort_fail(diag, ORT_EVALIDATE, "%s: %zu bytes are over %u", where, len,
+                        ORT_FILTER_BYTES_MAX);
+    }
     if (ort_json_given(v)) {
         ort_jw_value(&w, v);
     } else {

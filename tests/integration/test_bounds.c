@@ -246,6 +246,8 @@ long_lists_are_bounded(void **state)
     with(200, 422, C "/points", repeated("{\"ids\":[", "7", ",", 1000000, "]}"));
     with(200, 422, C "/points/count",
          repeated("{\"filter\":{\"must\":[{\"has_id\":[", "7", ",", 1000000, "]}]}}"));
+    with(422, 422, C "/points/count",
+         repeated("{\"filter\":{\"must\":[{\"has_id\":[", "1234567", ",", 1100000, "]}]}}"));
     with(200, 422, C "/points/count",
          repeated("{\"filter\":{\"must\":[{\"key\":\"n\",\"match\":{\"any\":[", "7", ",", 1000000,
                   "]}}]}}"));
