@@ -204,11 +204,45 @@ pool_runs_every_accepted_job(void **state)
     assert_true(accepted >= 8);
 }
 
+/* A long text is read at three places at once; bit by bit it must come to the same, wherever it
+ * begins, ends, and is parted. */
+static void
+crc32c_of_long_texts_is_that_of_their_bits(void **state)
+{
+    enum { BYTES = 60000 };
+    unsigned char *text = malloc(BYTES);
+    uint32_t *sums = malloc((BYTES + 1) * sizeof *sums); /* of the first n bytes */
+    uint32_t seed = 1;
+    (void)state;
+    assert_non_null(text);
+    assert_non_null(sums);
+    sums[0] = 0;
+    for (size_t i = 0; i < BYTES; i++) {
+        uint32_t crc = ~sums[i];
+        seed = seed * 1664525u + 1013904223u;
+        text[i] = (unsigned char)(seed >> 24);
+        crc ^= text[i];
+        for (int bit = 0; bit < 8; bit++) {
+            crc = (crc & 1) != 0 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
+        }
+        sums[i + 1] = ~crc;
+    }
+    for (size_t n = 0; n <= BYTES; n += n % 4096 == 0 || n > BYTES - 20 ? 1 : 511) {
+        assert_int_equal(ort_crc32c(0, text, n), sums[n]);
+    }
+    for (size_t at = 1; at < BYTES; at += 997) {
+        assert_int_equal(ort_crc32c(sums[at], text + at, BYTES - at), sums[BYTES]);
+    }
+    free(text);
+    free(sums);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crc32c_matches_the_rfc),
+        cmocka_unit_test(crc32c_of_long_texts_is_that_of_their_bits),
         cmocka_unit_test(siphash_matches_the_paper),
         cmocka_unit_test(map_agrees_with_a_plain_array),
         cmocka_unit_test(rfc3339_reads_what_qdrant_reads),
