@@ -300,6 +300,18 @@ newer_files_are_refused_as_such(void **state)
     at[9] = '3';
     expect_newer(&place, "credential", &bytes, "credential: format 3, this program reads 2");
     ort_buf_fini(&bytes);
+
+    ort_diag diag = {""};
+    place = copy_of(NEWEST);
+    bytes = read_file(&place, "node.key");
+    at = memmem(bytes.data, bytes.len, "-1 ", 3);
+    assert_non_null(at);
+    at[1] = '2';
+    write_file(&place, "node.key", &bytes);
+    assert_int_equal(load(place.fd, &diag), ORT_EVERSION);
+    assert_non_null(strstr(diag.text, "node.key: version 2, this program reads 1"));
+    ort_buf_fini(&bytes);
+    scratch_drop(&place);
 }
 
 /* --- flipped bits ----------------------------------------------------------------------------- */
