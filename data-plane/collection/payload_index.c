@@ -556,15 +556,16 @@ dp_payload__save(dp_shard *s)
 {
     dp_payload_set *set = s->payload;
     const dp_payload_index_stamp stamp = stamp_of(s);
-    if (set->count == 0 || stamp.slot_end < SAVED_POINTS_MIN) {
+    pthread_rwlock_rdlock(&s->view);
+    const bool any = set->count > 0;
+    const uint64_t changes = set->change_count;
+    pthread_rwlock_unlock(&s->view);
+    if (!any || stamp.slot_end < SAVED_POINTS_MIN) {
         return;
     }
     if (s->index_dir < 0 && s->make_index_dir != NULL) {
         s->index_dir = s->make_index_dir(s->index_arg);
     }
-    pthread_rwlock_rdlock(&s->view);
-    const uint64_t changes = set->change_count;
-    pthread_rwlock_unlock(&s->view);
     bool more = s->index_dir >= 0;
     for (size_t i = 0; more; i++) {
         ort_diag diag;
