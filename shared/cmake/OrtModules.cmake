@@ -42,7 +42,7 @@ function(ort_test name)
   target_link_libraries(${name} PRIVATE ${T_LINKS} ort_cmocka)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT}
-    ENVIRONMENT "ORT_DATA_DIR=${CMAKE_SOURCE_DIR}/../shared/data;OPENBLAS_NUM_THREADS=1;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.suppressions;LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/lsan.suppressions:print_suppressions=0")
+    ENVIRONMENT "ORT_DATA_DIR=${CMAKE_SOURCE_DIR}/../shared/data;OPENBLAS_NUM_THREADS=1;TSAN_OPTIONS=suppressions='${CMAKE_SOURCE_DIR}/tests/tsan.suppressions';LSAN_OPTIONS=suppressions='${CMAKE_SOURCE_DIR}/tests/lsan.suppressions':print_suppressions=0")
 endfunction()
 
 # ort_fuzz(NAME LINKS ...): a libFuzzer program in preset fuzz, nothing elsewhere. NAME.c in the
