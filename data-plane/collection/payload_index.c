@@ -11,7 +11,8 @@
 
 #define SLICE_SLOTS 8192u      /* payloads read in one go of maintenance */
 #define LAST_SLOTS 512u        /* added with writers held up, when an index becomes whole */
-#define SMALL_POINTS 4096u     /* up to here indexes wait until a filter asks for them */
+#define SMALL_POINTS 4096u     /* up to here indexes wait until filters ask for them, */
+#define ASKS_MIN 3u            /* so often: one or two are answered sooner out of payloads */
 #define SAVED_POINTS_MIN 4096u /* and are read from payloads sooner than from a file */
 #define SWEEP_MIN 1024u        /* dead slots; or a quarter of the live ones */
 #define RETRY_NS (UINT64_C(10) * 1000000000u)
@@ -599,6 +600,18 @@ has_vector(void *ctx, const char *name)
     return with == dp_points_live_count(m->s->points) ? 1 : with == 0 ? 0 : -1;
 }
 
+/* Thousands of tenants come back for a search and leave again: an index for each would be most of
+ * what that costs. */
+static void
+note_asked(dp_shard *s)
+{
+    dp_payload_set *set = s->payload;
+    if (dp_points_live_count(s->points) > SMALL_POINTS ||
+        atomic_fetch_add_explicit(&set->asks, 1, memory_order_relaxed) + 1 >= ASKS_MIN) {
+        atomic_store(&set->asked, true);
+    }
+}
+
 ort_err
 dp_payload__evaluate(dp_matcher *m, dp_verdict *out, bool *useful)
 {
@@ -609,7 +622,7 @@ dp_payload__evaluate(dp_matcher *m, dp_verdict *out, bool *useful)
         return ORT_OK;
     }
     if (set->count < dp_fields_count(set->fields)) {
-        atomic_store(&set->asked, true);
+        note_asked(m->s);
     }
     if (set->count == 0) {
         return ORT_OK;

@@ -34,7 +34,8 @@ typedef struct dp_payload_set {
     uint32_t making_next;  /* slots below are in them */
     dp_fields *making_for; /* declarations they are for */
 
-    atomic_bool asked;          /* a filter wanted one that is not whole */
+    atomic_uint asks;           /* of filters that wanted one that is not whole; wraps */
+    atomic_bool asked;          /* it shall be made */
     _Atomic(uint64_t) retry_ns; /* making one failed: not again before this */
     uint64_t saved_generation;  /* maintaining: files are of this one */
 } dp_payload_set;
