@@ -26,8 +26,8 @@
 #define POINTS 2000u
 #define LARGE 2u
 #else
-#define POINTS 4000u
-#define LARGE 4u /* values t0, t1 and so on, of 700 points each and more */
+#define POINTS 2800u
+#define LARGE 4u /* values t0, t1 and so on, of 550 points each and more */
 #endif
 #define SMALL 12u /* values behind them, which share the rest */
 #define BATCH 400u
@@ -35,8 +35,8 @@
 #define WITH(hnsw)                                                            \
     "{\"vectors\":{\"size\":8,\"distance\":\"Euclid\"},\"hnsw_config\":" hnsw \
     ",\"optimizers_config\":{\"indexing_threshold\":1}}"
-static const char unlinked[] = WITH("{\"m\":0,\"payload_m\":12}");
-static const char linked[] = WITH("{}");
+static const char unlinked[] = WITH("{\"m\":0,\"payload_m\":12,\"ef_construct\":60}");
+static const char linked[] = WITH("{\"ef_construct\":60}");
 
 static uint64_t seed_ = 5;
 
@@ -164,12 +164,12 @@ compare_all(fixture *f)
         snprintf(value, sizeof value, "\"t%u\"", v);
         snprintf(filter, sizeof filter,
                  "{\"must\":[{\"key\":\"t\",\"match\":{\"value\":\"t%u\"}}]}", v);
-        compare(f, filter, value, 6);
+        compare(f, filter, value, v < LARGE ? 6 : 2);
         snprintf(filter, sizeof filter,
                  "{\"must\":[{\"key\":\"n\",\"range\":{\"lt\":6}},{\"key\":\"t\",\"match\":{"
                  "\"any\":[\"t%u\"]}}]}",
                  v);
-        compare(f, filter, value, 3);
+        compare(f, filter, value, v < LARGE ? 4 : 1);
     }
 }
 
@@ -297,7 +297,7 @@ points_move_between_values(void **state)
     fixture_init(&f, unlinked, 2);
     declare(&f, "{\"type\":\"keyword\",\"is_tenant\":true}");
     put_all(&f);
-    for (uint32_t round = 0; round < 8; round++) {
+    for (uint32_t round = 0; round < 6; round++) {
         change_some(&f);
         compare_all(&f);
         if (round % 3 == 1) {
@@ -382,7 +382,7 @@ a_damaged_file_is_made_anew(void **state)
     put_all(&f);
     wait_built(&f);
     fixture_close(&f);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         dp_hnsw_field_report r;
         unsigned char byte;
         const int fd = openat(f.dir, "index/vector-0.hnsw", O_RDWR | O_CLOEXEC);
@@ -520,7 +520,7 @@ static void
 what_was_killed_is_right_again(void **state)
 {
     const char *rounds = getenv("ORT_FAULT_ROUNDS");
-    const int count = rounds != NULL ? atoi(rounds) : 4;
+    const int count = rounds != NULL ? atoi(rounds) : 3;
     fixture f;
     (void)state;
     fixture_init(&f, unlinked, 0); /* no threads before the fork */
