@@ -45,6 +45,24 @@ damaged(const dp_log_reader *r, ort_diag *diag)
                     r->name, r->seen_lsn + 1, r->at);
 }
 
+/* The bytes at r->at. A writer that begins another file cuts the zeros behind the last record of
+ * this one off: a window that was to reach into them is read again, and so far only. */
+static ort_err
+get(dp_log_reader *r, size_t want, const unsigned char **bytes, size_t *n, ort_diag *diag)
+{
+    for (;;) {
+        const uint64_t size = r->window.size;
+        ort_err err = dp_log__window_get(&r->window, r->at, want, bytes, n, diag);
+        if (err != ORT_ECORRUPT || r->window.packed_bytes != 0) {
+            return err;
+        }
+        const ort_err sized = dp_io_size(r->window.fd, &r->window.size, r->name, diag);
+        if (sized != ORT_OK || r->window.size >= size) {
+            return sized != ORT_OK ? sized : err;
+        }
+    }
+}
+
 /* Reads what stands at r->at, up to a record. *got false: this file holds no more. */
 static ort_err
 read_frame(dp_log_reader *r, dp_log_frame *frame, const unsigned char **bytes, bool *got,
@@ -59,7 +77,7 @@ read_frame(dp_log_reader *r, dp_log_frame *frame, const unsigned char **bytes, b
         return err;
     }
     for (;;) {
-        err = dp_log__window_get(&r->window, r->at, DP_LOG_RECORD_HEADER_BYTES, bytes, &n, diag);
+        err = get(r, DP_LOG_RECORD_HEADER_BYTES, bytes, &n, diag);
         if (err != ORT_OK || n < 4 || ort_get_u32(*bytes) == 0) {
             return err;
         }
@@ -73,7 +91,7 @@ read_frame(dp_log_reader *r, dp_log_frame *frame, const unsigned char **bytes, b
         }
         const size_t total = dp_log__record_bytes(frame->body_bytes);
         if (frame->lsn >= r->next_lsn) {
-            err = dp_log__window_get(&r->window, r->at, total, bytes, &n, diag);
+            err = get(r, total, bytes, &n, diag);
             if (err != ORT_OK) {
                 return err;
             }
