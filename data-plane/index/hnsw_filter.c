@@ -514,11 +514,16 @@ share_around(const dp_hnsw *graph, dp_scratch *s, const dp_slot_filter *filter, 
 
 static ort_err
 walk_from(const comparison *c, const dp_slot_filter *filter, dp_passing ask, dp_candidate start,
-          bool through, size_t *n_out)
+          double around, size_t *n_out)
 {
     dp_scratch *s = c->s;
+    const bool hard = around < HARD_SHARE * ask.share;
+    const bool through = hard || around >= THROUGH_SHARE;
     const size_t found = ask.depth > ask.stop.k ? ask.depth : ask.stop.k;
-    const size_t pool = POOL_TIMES * ask.pool;
+    /* Without a limit the pool's size ends the walk: it holds as many matches as one without filter
+     * holds nodes. */
+    const double times = ask.stop.k > 0 || hard ? POOL_TIMES : through ? 1 / around : 1;
+    const size_t pool = (size_t)(times * (double)ask.pool);
     const ort_err err = dp_scratch_pool(s, pool + found);
     if (err != ORT_OK) {
         return err;
@@ -561,7 +566,7 @@ dp_hnsw__find_passing(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *
         const double around = share_around(graph, s, filter, start.slot);
         const bool hard = around < HARD_SHARE * ask.share;
         if (!hard || scan_ns > HARD_SCAN_NS_PER_EF * (double)ask.ef) {
-            err = walk_from(&c, filter, ask, start, hard || around >= THROUGH_SHARE, n_out);
+            err = walk_from(&c, filter, ask, start, around, n_out);
         }
     }
     if (err != ORT_OK || *n_out > 0) {
