@@ -20,7 +20,7 @@ const char *cp_meter_name(cp_meter meter); /* "requests", ... */
 
 typedef struct {
     uint64_t collections;
-    uint64_t vectors; /* points */
+    uint64_t vectors;       /* points */
     uint64_t storage_bytes; /* logical: what the quota counts */
     uint64_t disk_bytes;    /* what the files take; not kept by the hour */
 } cp_gauges;

@@ -114,8 +114,8 @@ ORT_NODISCARD ort_err dp_schema_drop_vector(dp_schema **out, const dp_schema *ol
 /* The declared fields as filters and indexes take them, or NULL; the schema keeps the reference. */
 dp_fields *dp_schema_fields(const dp_schema *schema);
 
-/* hnsw_config of vector i as it was set: links among all points, and among those of one value; where
- * nothing was said of the latter they are as many. */
+/* hnsw_config of vector i as it was set: links among all points, and among those of one value;
+ * where nothing was said of the latter they are as many. */
 void dp_schema_get_links(const dp_schema *schema, uint32_t i, uint32_t *m, uint32_t *payload_m);
 
 /* Columns, those of vectors that were dropped included. */
@@ -125,10 +125,9 @@ const dp_vector_schema *dp_schema_peek_vector(const dp_schema *schema, uint32_t 
 /* The index of the vector called name ("" = unnamed), or -1. */
 int dp_schema_find_vector(const dp_schema *schema, const char *name, size_t len);
 
-/* A collection's name when it is created: 1..255 characters of UTF-8, none of <>:"/\|?*, NUL and control
- * 0x1f, and not "." or ".."; names never become paths (directories are named by id), so this is
- * Qdrant's rule and no safety net.
- * ORT_EVALIDATE: diag in Qdrant's words. */
+/* A collection's name when it is created: 1..255 characters of UTF-8, none of <>:"/\|?*, NUL and
+ * control 0x1f, and not "." or ".."; names never become paths (directories are named by id), so
+ * this is Qdrant's rule and no safety net. ORT_EVALIDATE: diag in Qdrant's words. */
 ORT_NODISCARD ort_err dp_collection_name_check(const char *name, size_t len, ort_diag *diag);
 
 /* A vector's name: 1..200 bytes. ORT_EVALIDATE otherwise. */

@@ -26,9 +26,10 @@
 #define ORT_TOP_K_MAX 65536u  /* limit + offset of a search: a larger one is cut, not allocated */
 #define ORT_SCROLL_MAX 65536u /* points of one scroll page: likewise */
 #define ORT_FILTER_CONDITIONS_MAX 4096u
-#define ORT_FILTER_CORNERS_MAX 16384u   /* of all polygons in a filter */
-#define ORT_FILTER_BYTES_MAX (8u << 20) /* of its text, which is kept and parsed beside the body \
-                                         */
+#define ORT_FILTER_CORNERS_MAX 16384u /* of all polygons in a filter */
+#define ORT_FILTER_BYTES_MAX                                            \
+    (8u << 20) /* of its text, which is kept and parsed beside the body \
+                */
 #define ORT_PREFETCH_DEPTH_MAX 64u
 
 /* Rates and waits. */
