@@ -98,8 +98,9 @@ ort_err
 dp_search__find_by_value(dp_search *q, dp_matcher *m, const dp_links_plan *plan, bool *done)
 {
     valued v = {.q = q, .m = m, .plan = plan, .all = dp_search__all_have(q)};
-    const dp_slot_filter live = {.live = {.words = dp_points_live_words(q->s->points),
-                                          .slot_end = dp_points_slot_end(q->s->points)}};
+    dp_slot_filter live = {.match = NULL};
+    live.live.words = dp_points_live_words(q->s->points);
+    live.live.slot_end = dp_points_slot_end(q->s->points);
     dp_slot_filter tail = live;
     ort_err err = ORT_ENOTFOUND;
     tail.match = has_value;

@@ -87,10 +87,10 @@ dp_payload_value_spell(dp_payload_value *value, const dp_declared_field *field,
                        char room[ORT_POINT_ID_TEXT_BYTES])
 {
     if (field->kind == DP_FIELD_UUID && value->text != NULL) {
-        const dp_text text =
-            dp_text__of_uuid((dp_text){.text = value->text, .len = value->len}, room);
-        value->text = text.text;
-        value->len = text.len;
+        const dp_text told = {.text = value->text, .len = value->len};
+        const dp_text spelled = dp_text__of_uuid(told, room);
+        value->text = spelled.text;
+        value->len = spelled.len;
     }
 }
 
