@@ -176,13 +176,16 @@ link_one(void *ctx, const char *name)
     return dp_storage_has_name(name) && linkat(m->from, name, m->to, name, 0) == 0;
 }
 
-/* Links all files of a closed collection into the tenant's directory, durably. */
+/* Links all files of a closed collection into the tenant's directory, durably.
+ *
+ * later  set when somebody has them locked: it may be tried after the next close */
 static bool
-link_all(const moving *m)
+link_all(const moving *m, bool *later)
 {
     moving there = *m, back = {.from = m->to, .to = -1};
-    if (flock(m->from, LOCK_EX | LOCK_NB) != 0 || dp_home__has_files(m->to)) {
-        return false; /* a repair is at it; or what ought to be nothing is not ours to remove */
+    *later = flock(m->from, LOCK_EX | LOCK_NB) != 0; /* a repair, or a process that is forked */
+    if (*later || dp_home__has_files(m->to)) {
+        return false; /* what ought to be nothing is not ours to remove */
     }
     if (each_name(m->from, link_one, &there) && ort_dir_sync(m->to, NULL) == ORT_OK) {
         return true;
@@ -245,12 +248,12 @@ say_so(dp_tenant *t, dp_entry *e)
 }
 
 static bool
-move_in(dp_tenant *t, dp_entry *e)
+move_in(dp_tenant *t, dp_entry *e, bool *later)
 {
     char name[ORT_ID_TEXT_BYTES];
     moving m = {.from = dp_tenant__open_folder(t, "collections", &e->id), .to = -1};
     m.to = m.from >= 0 ? dp_tenant__open_folder(t, "", NULL) : -1;
-    bool moved = m.to >= 0 && link_all(&m);
+    bool moved = m.to >= 0 && link_all(&m, later);
     ort_point("home.linked");
     moved = moved && say_so(t, e);
     ort_point("home.kept");
@@ -278,9 +281,10 @@ dp_home__settle(dp_tenant *t)
     if (e == NULL) {
         return false;
     }
-    const bool moved = move_in(t, e);
+    bool later = false;
+    const bool moved = move_in(t, e, &later);
     pthread_mutex_lock(&t->lock);
-    e->stays = !moved;
+    e->stays = !moved && !later;
     t->unsaved = t->unsaved && !moved;
     e->state = DP_ENTRY_CLOSED;
     pthread_cond_broadcast(&t->moved);
