@@ -31,6 +31,7 @@
 #include "fault/journal.h"
 #include "fault/power.h"
 #include "support/ledger_load.h"
+#include "support/preload.h"
 #include "support/scratch.h"
 
 static ledger *book;
@@ -133,8 +134,7 @@ start_server(test *t, const char *self)
     assert_true(t->server >= 0);
     if (t->server == 0) {
         if (dup2(in[0], 0) == 0 && dup2(out[1], 1) == 1 &&
-            setenv("ASAN_OPTIONS", options, 1) == 0 &&
-            setenv("LD_PRELOAD", JOURNAL_LIBRARY, 1) == 0 &&
+            setenv("ASAN_OPTIONS", options, 1) == 0 && preload_set(JOURNAL_LIBRARY) &&
             setenv(JOURNAL_FILE, t->journal, 1) == 0 && setenv(JOURNAL_DIR, t->dir, 1) == 0) {
             execl(self, self, "--server", t->dir, fd_text, (char *)NULL);
         }

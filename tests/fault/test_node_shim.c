@@ -31,6 +31,7 @@
 #include "base/log.h"
 #include "fault/shim.h"
 #include "support/ledger.h"
+#include "support/preload.h"
 #include "support/scratch.h"
 
 enum { DENSE = 5, LEAST = 2 }; /* of each fault: tried one after the other; however slow */
@@ -192,7 +193,7 @@ start_server(test *t, const char *self)
     assert_true(t->server >= 0);
     if (t->server == 0) {
         if (dup2(in[0], 0) == 0 && dup2(out[1], 1) == 1 && setenv("ASAN_OPTIONS", shim, 1) == 0 &&
-            setenv("LD_PRELOAD", SHIM_LIBRARY, 1) == 0 && setenv(SHIM_CONTROL, path, 1) == 0 &&
+            preload_set(SHIM_LIBRARY) && setenv(SHIM_CONTROL, path, 1) == 0 &&
             setenv(SHIM_DIR, t->watched, 1) == 0) {
             execl(self, self, "--server", t->watched, fd_text, (char *)NULL);
         }
