@@ -42,7 +42,7 @@ make_key(bench *b)
 {
     char path[256], id[64];
     static const char body[] = "{\"name\":\"bench\",\"scopes\":[\"data:read\"]}";
-    ort_json_doc *doc;
+    ort_json_doc *doc = NULL;
     snprintf(path, sizeof path, "/v1/tenants/%s/keys", b->tenant);
     const int status = bench_http_call(&b->admin, "POST", path, body, sizeof body - 1);
     if (status != 201 || ort_json_parse(&doc, b->admin.in.data + b->admin.body_at,

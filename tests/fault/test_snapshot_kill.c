@@ -361,7 +361,7 @@ fail_each_call(int dir)
     MUST(dp_tenant_snapshot_open(t, "docs", 4, info.name, &fd, &info, &diag) == ORT_OK);
     dp_io_set(&io);
     for (int round = 0; round < 2 * STEPS; round++) {
-        const step what = round % STEPS;
+        const step what = (step)(round % STEPS);
         fail_with = round < STEPS ? ENOSPC : EIO;
         write_state(t, "docs", 2);
         for (int n = 1;; n++) {
