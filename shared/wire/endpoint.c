@@ -241,6 +241,11 @@ ort_endpoint__dial(nng_socket socket, const char *url, const ort_tls *tls, bool 
 
 #define CLOSE_WAIT_NS UINT64_C(5000000000)
 
+/* The library takes sockets apart on one thread: while one hangs there, those behind it do too, and
+ * a stop should not wait for each of them. */
+#define CLOSE_WAIT_BEHIND_NS UINT64_C(500000000)
+static atomic_uint stuck;
+
 /* Shared by who closes and who waits; the last one frees it. */
 typedef struct {
     nng_socket socket;
@@ -269,6 +274,7 @@ close_main(void *arg)
     pthread_cond_signal(&c->done_cond);
     pthread_mutex_unlock(&c->lock);
     if (mine) {
+        atomic_fetch_sub(&stuck, 1);
         closing_free(c);
     }
     return NULL;
@@ -292,12 +298,14 @@ ort_endpoint__close(nng_socket socket)
         nng_close(socket);
         return true;
     }
-    const uint64_t end = ort_mono_ns() + CLOSE_WAIT_NS;
+    const uint64_t end =
+        ort_mono_ns() + (atomic_load(&stuck) == 0 ? CLOSE_WAIT_NS : CLOSE_WAIT_BEHIND_NS);
     pthread_mutex_lock(&c->lock);
     while (!c->done && ort_cond_wait_until(&c->done_cond, &c->lock, end)) {
     }
     const bool done = c->done;
     c->abandoned = !done;
+    atomic_fetch_add(&stuck, !done);
     pthread_mutex_unlock(&c->lock);
     if (done) {
         pthread_join(thread, NULL);
