@@ -63,8 +63,9 @@ die_soon(void *arg)
 }
 
 static void
-live(const char *dir, request *r)
+live(const char *dir, void *asked)
 {
+    request *r = asked;
     pthread_t thread;
     test_node node = {.threads = 8, .open_max = 4, .checkpoint_bytes = 32u << 10};
     if (r->early && pthread_create(&thread, NULL, die_soon, r) != 0) {
@@ -88,24 +89,12 @@ live(const char *dir, request *r)
     }
 }
 
-/* Takes requests on descriptor 0, works each off in a process, and says on 1 how that ended. */
 static int
 serve(const char *dir, int book_fd)
 {
     request r;
     book = ledger_of(book_fd);
-    while (read(0, &r, sizeof r) == (ssize_t)sizeof r) {
-        const pid_t child = fork();
-        if (child == 0) {
-            live(dir, &r);
-        }
-        int status = -1;
-        if (waitpid(child, &status, 0) != child ||
-            write(1, &status, sizeof status) != (ssize_t)sizeof status) {
-            return 1;
-        }
-    }
-    return 0;
+    return preload_serve(dir, &r, sizeof r, live);
 }
 
 /* --- the test --------------------------------------------------------------------------------- */
@@ -113,8 +102,8 @@ serve(const char *dir, int book_fd)
 typedef struct {
     scratch place;
     char dir[128], journal[128];
-    pid_t server;
-    int to, from, book_fd, journal_fd;
+    preload_server server;
+    int book_fd, journal_fd;
     uint64_t seed;
     size_t changes, lost;
 } test;
@@ -122,29 +111,11 @@ typedef struct {
 static void
 start_server(test *t, const char *self)
 {
-    int in[2] = {-1, -1}, out[2] = {-1, -1};
-    char options[4096], fd_text[16];
+    char fd_text[16];
+    const preload_variable set[] = {
+        {JOURNAL_FILE, t->journal}, {JOURNAL_DIR, t->dir}, {NULL, NULL}};
     snprintf(fd_text, sizeof fd_text, "%d", t->book_fd);
-    assert_true(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
-    /* The library stands before the sanitizer, which wants to be the first. */
-    const char *given = getenv("ASAN_OPTIONS");
-    snprintf(options, sizeof options, "%s%sverify_asan_link_order=0", given != NULL ? given : "",
-             given != NULL ? ":" : "");
-    t->server = fork();
-    assert_true(t->server >= 0);
-    if (t->server == 0) {
-        if (dup2(in[0], 0) == 0 && dup2(out[1], 1) == 1 &&
-            setenv("ASAN_OPTIONS", options, 1) == 0 && preload_set(JOURNAL_LIBRARY) &&
-            setenv(JOURNAL_FILE, t->journal, 1) == 0 && setenv(JOURNAL_DIR, t->dir, 1) == 0) {
-            execl(self, self, "--server", t->dir, fd_text, (char *)NULL);
-        }
-        perror(self);
-        _exit(127);
-    }
-    close(in[0]);
-    close(out[1]);
-    t->to = in[1];
-    t->from = out[0];
+    assert_true(preload_start(&t->server, self, JOURNAL_LIBRARY, set, t->dir, fd_text));
 }
 
 /* Puts what the cut left in the place of what there was. */
@@ -174,8 +145,8 @@ live_and_lose_power(test *t, int round)
     int status = 0;
     snprintf(book->where, sizeof book->where, "seed %llu, round %d", (unsigned long long)t->seed,
              round);
-    assert_int_equal(write(t->to, &r, sizeof r), sizeof r);
-    assert_int_equal(read(t->from, &status, sizeof status), sizeof status);
+    assert_int_equal(write(t->server.to, &r, sizeof r), sizeof r);
+    assert_int_equal(read(t->server.from, &status, sizeof status), sizeof status);
     if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
         fail_msg("%s: the node ended with %x", book->where, status);
     }
@@ -229,9 +200,9 @@ main(int argc, char **argv)
     };
     int bad = cmocka_run_group_tests(tests, NULL, NULL);
     int status = -1;
-    close(t.to);
-    (void)waitpid(t.server, &status, 0);
-    close(t.from);
+    close(t.server.to);
+    (void)waitpid(t.server.pid, &status, 0);
+    close(t.server.from);
     close(t.book_fd);
     close(t.journal_fd);
     ledger_free(book);

@@ -106,8 +106,9 @@ life(const test_node *node)
 }
 
 static void
-live(const char *dir, const request *r)
+live(const char *dir, void *asked)
 {
+    const request *r = asked;
     /* Two may be open, of six that are used: they close and open all the time. */
     test_node node = {.threads = 8, .open_max = 2, .checkpoint_bytes = 32u << 10};
     seed = r->seed;
@@ -134,7 +135,6 @@ live(const char *dir, const request *r)
     _exit(0);
 }
 
-/* Takes requests on descriptor 0, works each off in a process, and says on 1 how that ended. */
 static int
 serve(const char *dir, int book_fd)
 {
@@ -147,18 +147,7 @@ serve(const char *dir, int book_fd)
     }
     close(fd);
     book = ledger_of(book_fd);
-    while (read(0, &r, sizeof r) == (ssize_t)sizeof r) {
-        const pid_t child = fork();
-        if (child == 0) {
-            live(dir, &r);
-        }
-        int status = -1;
-        if (waitpid(child, &status, 0) != child ||
-            write(1, &status, sizeof status) != (ssize_t)sizeof status) {
-            return 1;
-        }
-    }
-    return 0;
+    return preload_serve(dir, &r, sizeof r, live);
 }
 
 /* --- the test: without ------------------------------------------------------------------------ */
@@ -166,8 +155,8 @@ serve(const char *dir, int book_fd)
 typedef struct {
     scratch place;
     char watched[128];
-    pid_t server;
-    int to, from, book_fd;
+    preload_server server;
+    int book_fd;
     unsigned step, seconds;
     uint64_t tried;
 } test;
@@ -175,8 +164,7 @@ typedef struct {
 static void
 start_server(test *t, const char *self)
 {
-    int in[2] = {-1, -1}, out[2] = {-1, -1};
-    char path[160], shim[4096], fd_text[16];
+    char path[160], fd_text[16];
     snprintf(path, sizeof path, "%s/control", t->place.path);
     snprintf(fd_text, sizeof fd_text, "%d", t->book_fd);
     const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -184,34 +172,16 @@ start_server(test *t, const char *self)
     control = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     assert_true(control != MAP_FAILED);
     close(fd);
-    assert_true(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
-    /* The shim stands before the sanitizer, which wants to be the first. */
-    const char *options = getenv("ASAN_OPTIONS");
-    snprintf(shim, sizeof shim, "%s%sverify_asan_link_order=0", options != NULL ? options : "",
-             options != NULL ? ":" : "");
-    t->server = fork();
-    assert_true(t->server >= 0);
-    if (t->server == 0) {
-        if (dup2(in[0], 0) == 0 && dup2(out[1], 1) == 1 && setenv("ASAN_OPTIONS", shim, 1) == 0 &&
-            preload_set(SHIM_LIBRARY) && setenv(SHIM_CONTROL, path, 1) == 0 &&
-            setenv(SHIM_DIR, t->watched, 1) == 0) {
-            execl(self, self, "--server", t->watched, fd_text, (char *)NULL);
-        }
-        perror(self);
-        _exit(127);
-    }
-    close(in[0]);
-    close(out[1]);
-    t->to = in[1];
-    t->from = out[0];
+    const preload_variable set[] = {{SHIM_CONTROL, path}, {SHIM_DIR, t->watched}, {NULL, NULL}};
+    assert_true(preload_start(&t->server, self, SHIM_LIBRARY, set, t->watched, fd_text));
 }
 
 static void
 ask_for_life(test *t, const request *r)
 {
     int status = -1;
-    assert_int_equal(write(t->to, r, sizeof *r), sizeof *r);
-    assert_int_equal(read(t->from, &status, sizeof status), sizeof status);
+    assert_int_equal(write(t->server.to, r, sizeof *r), sizeof *r);
+    assert_int_equal(read(t->server.from, &status, sizeof status), sizeof status);
     if (status != 0) {
         fail_msg("%s: the node ended with %x", book->where, status);
     }
@@ -345,9 +315,9 @@ main(int argc, char **argv)
     };
     int bad = cmocka_run_group_tests(tests, NULL, NULL);
     int status = -1;
-    close(t.to);
-    (void)waitpid(t.server, &status, 0);
-    close(t.from);
+    close(t.server.to);
+    (void)waitpid(t.server.pid, &status, 0);
+    close(t.server.from);
     close(t.book_fd);
     munmap(control, sizeof *control);
     ledger_free(book);

@@ -243,8 +243,7 @@ serve(const char *dir)
 typedef struct {
     scratch place;
     char watched[128];
-    pid_t server;
-    int to, from;
+    preload_server server;
     unsigned step;
     /* What was said of the shard of this n. */
     uint32_t number_of[OPERATIONS + 2]; /* by LSN */
@@ -257,35 +256,15 @@ typedef struct {
 static void
 start_server(test *t, const char *self)
 {
-    int in[2], out[2];
-    char path[160], shim[4096];
+    char path[160];
     snprintf(path, sizeof path, "%s/control", t->place.path);
     const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     MUST(fd >= 0 && ftruncate(fd, sizeof *control) == 0);
     control = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     MUST(control != MAP_FAILED);
     close(fd);
-    MUST(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
-    const char *options = getenv("ASAN_OPTIONS");
-    /* The shim stands before the sanitizer, which wants to be the first: its own calls of these
-     * functions come through the shim, and that is fine. */
-    snprintf(shim, sizeof shim, "%s%sverify_asan_link_order=0", options != NULL ? options : "",
-             options != NULL ? ":" : "");
-    t->server = fork();
-    MUST(t->server >= 0);
-    if (t->server == 0) {
-        if (dup2(in[0], 0) == 0 && dup2(out[1], 1) == 1 && setenv("ASAN_OPTIONS", shim, 1) == 0 &&
-            preload_set(SHIM_LIBRARY) && setenv(SHIM_CONTROL, path, 1) == 0 &&
-            setenv(SHIM_DIR, t->watched, 1) == 0) {
-            execl(self, self, "--server", t->watched, (char *)NULL);
-        }
-        perror(self);
-        _exit(127);
-    }
-    close(in[0]);
-    close(out[1]);
-    t->to = in[1];
-    t->from = out[0];
+    const preload_variable set[] = {{SHIM_CONTROL, path}, {SHIM_DIR, t->watched}, {NULL, NULL}};
+    MUST(preload_start(&t->server, self, SHIM_LIBRARY, set, t->watched, NULL));
 }
 
 static void
@@ -374,9 +353,9 @@ try_n(test *t, shard_model *m, const fault *f, uint64_t n)
     control->error = (uint32_t)f->error;
     control->lasting = f->lasting;
     control->left = n;
-    MUST(write(t->to, &r, sizeof r) == (ssize_t)sizeof r);
+    MUST(write(t->server.to, &r, sizeof r) == (ssize_t)sizeof r);
     do {
-        MUST(read(t->from, &said, sizeof said) == (ssize_t)sizeof said);
+        MUST(read(t->server.from, &said, sizeof said) == (ssize_t)sizeof said);
         hear(t, &said);
     } while (said.what != SAY_ENDED);
     const bool hit = control->failed > 0;
@@ -506,9 +485,9 @@ main(int argc, char **argv)
     };
     int bad = cmocka_run_group_tests(tests, NULL, NULL);
     int status = -1;
-    close(t.to);
-    MUST(waitpid(t.server, &status, 0) == t.server);
-    close(t.from);
+    close(t.server.to);
+    MUST(waitpid(t.server.pid, &status, 0) == t.server.pid);
+    close(t.server.from);
     munmap(control, sizeof *control);
     scratch_drop(&t.place);
     return bad != 0 || status != 0;
