@@ -71,6 +71,9 @@ json_t *model_values(json_t *root, const char *path);
 /* The same, with the elements of arrays in the place of the arrays. */
 json_t *model_flat_values(json_t *root, const char *path);
 
+/* Whether one of the list's elements is equal to v. */
+bool model_lists(const json_t *list, const json_t *v);
+
 /* A date and time of a form that model_random_payload() writes. */
 bool model_datetime_us(const json_t *v, int64_t *us);
 

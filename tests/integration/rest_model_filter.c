@@ -101,8 +101,8 @@ model_datetime_us(const json_t *v, int64_t *us)
     return true;
 }
 
-static bool
-is_listed(const json_t *list, const json_t *v)
+bool
+model_lists(const json_t *list, const json_t *v)
 {
     size_t i;
     json_t *item;
@@ -124,10 +124,10 @@ match_holds(const json_t *match, const json_t *v)
         return json_equal(want, v);
     }
     if ((want = json_object_get(match, "any")) != NULL) {
-        return is_listed(want, v);
+        return model_lists(want, v);
     }
     if ((want = json_object_get(match, "except")) != NULL) {
-        return !json_is_null(v) && !is_listed(want, v);
+        return !json_is_null(v) && !model_lists(want, v);
     }
     if ((want = json_object_get(match, "prefix")) != NULL) {
         return text != NULL &&
@@ -454,7 +454,7 @@ condition_matches(const json_t *c, const model_point *p, json_t *root)
 {
     const json_t *part;
     if ((part = json_object_get(c, "has_id")) != NULL) {
-        return is_listed(part, p->id);
+        return model_lists(part, p->id);
     }
     if ((part = json_object_get(c, "has_vector")) != NULL) {
         return json_object_get(p->vector, json_string_value(part)) != NULL;

@@ -167,20 +167,6 @@ tokens(const json_t *params, const char *text, bool query)
 }
 
 static bool
-is_among(const json_t *list, const json_t *v)
-{
-    size_t i;
-    json_t *item;
-    json_array_foreach(list, i, item)
-    {
-        if (json_equal(item, v)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool
 follow_each_other(const json_t *text, const json_t *phrase)
 {
     const size_t n = json_array_size(phrase);
@@ -204,7 +190,7 @@ words_hold(const json_t *wanted, const json_t *there, bool any)
     json_t *v;
     json_array_foreach(wanted, i, v)
     {
-        found += is_among(there, v);
+        found += model_lists(there, v);
     }
     return found > 0 && (any || found == json_array_size(wanted));
 }
