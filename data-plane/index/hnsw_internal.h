@@ -132,6 +132,17 @@ dp_hnsw__state(const dp_hnsw *graph, uint32_t slot)
     return atomic_load_explicit(&dp_hnsw__node(graph, slot)->state, memory_order_acquire);
 }
 
+/* Whether a slot may be in an answer. */
+static inline bool
+dp_hnsw__may_answer(const dp_hnsw *graph, const dp_slot_filter *filter, uint32_t slot)
+{
+    return dp_hnsw__state(graph, slot) == DP_NODE_LIVE && dp_slot_filter_passes(filter, slot);
+}
+
+/* Keeps of n candidates those that may answer, in their order; how many (hnsw_search.c). */
+size_t dp_hnsw__keep_answers(const dp_hnsw *graph, const dp_slot_filter *filter, dp_candidate *c,
+                             size_t n);
+
 static inline dp_value_links *
 dp_hnsw__field(const dp_hnsw *graph, unsigned i)
 {

@@ -274,13 +274,6 @@ dp_hnsw__descend(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query
     return true;
 }
 
-/* Whether a slot may be in an answer. */
-static inline bool
-may_answer(const dp_hnsw *graph, const dp_slot_filter *filter, uint32_t slot)
-{
-    return dp_hnsw__state(graph, slot) == DP_NODE_LIVE && dp_slot_filter_passes(filter, slot);
-}
-
 /* Insertion sort: what comes is almost in order. */
 static void
 sort_candidates(dp_candidate *c, size_t n)
@@ -397,7 +390,7 @@ scan_passes(void *arg, uint32_t slot)
 {
     const scan_filter *f = arg;
 
-    return may_answer(f->graph, f->filter, slot);
+    return dp_hnsw__may_answer(f->graph, f->filter, slot);
 }
 
 static ort_err
@@ -442,14 +435,13 @@ selectivity_of(const dp_hnsw *graph, const dp_slot_filter *filter)
     return seen == 0 ? 1.0 : (double)passed / (double)seen;
 }
 
-/* Keeps of the pool what may answer. */
-static size_t
-keep_answers(const dp_hnsw *graph, const dp_slot_filter *filter, dp_candidate *c, size_t n)
+size_t
+dp_hnsw__keep_answers(const dp_hnsw *graph, const dp_slot_filter *filter, dp_candidate *c, size_t n)
 {
     size_t kept = 0;
 
     for (size_t i = 0; i < n; i++) {
-        if (may_answer(graph, filter, c[i].slot)) {
+        if (dp_hnsw__may_answer(graph, filter, c[i].slot)) {
             c[kept++] = c[i];
         }
     }
@@ -520,7 +512,7 @@ search(const dp_hnsw *graph, dp_scratch *s, const float *vector, dp_hnsw_query a
         err = dp_scratch_pool(s, pool);
         if (err == ORT_OK) {
             n = dp_hnsw__walk(graph, s, &query, start, 0, pool, stop);
-            n = keep_answers(graph, filter, s->pool, n);
+            n = dp_hnsw__keep_answers(graph, filter, s->pool, n);
             if (n < k && n < (size_t)live) {
                 return scan(graph, vector, k, filter, hits, n_out);
             }

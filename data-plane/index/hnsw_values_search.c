@@ -12,24 +12,6 @@
 #define SHARE_MIN 0.2
 #define SCAN_BATCH 128u
 
-static inline bool
-may_answer(const dp_hnsw *graph, const dp_slot_filter *filter, uint32_t slot)
-{
-    return dp_hnsw__state(graph, slot) == DP_NODE_LIVE && dp_slot_filter_passes(filter, slot);
-}
-
-static size_t
-keep_answers(const dp_hnsw *graph, const dp_slot_filter *filter, dp_candidate *c, size_t n)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (may_answer(graph, filter, c[i].slot)) {
-            c[kept++] = c[i];
-        }
-    }
-    return kept;
-}
-
 /* Puts a candidate into a sorted list of at most max, of which the last may fall out. */
 static size_t
 put(dp_candidate *list, size_t size, size_t max, dp_candidate c)
@@ -62,7 +44,7 @@ offer(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query, const dp_
     for (size_t i = 0; i < count;) {
         size_t n = 0;
         for (; i < count && n < SCAN_BATCH; i++) {
-            if (slots[i] < end && may_answer(graph, filter, slots[i])) {
+            if (slots[i] < end && dp_hnsw__may_answer(graph, filter, slots[i])) {
                 s->ids[n++] = slots[i];
                 __builtin_prefetch(dp_hnsw__peek(graph, codes, slots[i]));
             }
@@ -134,7 +116,7 @@ walk_value(const dp_hnsw *graph, dp_scratch *s, const dp_walk_query *query,
     if (err == ORT_OK) {
         dp_scratch_forget(s);
         *n_out = dp_hnsw__walk(graph, s, query, start, level, pool, stop);
-        *n_out = keep_answers(graph, filter, s->pool, *n_out);
+        *n_out = dp_hnsw__keep_answers(graph, filter, s->pool, *n_out);
         *n_out = offer(graph, s, query, filter, noted, noted_count, *n_out, pool);
     }
     return err;
