@@ -23,6 +23,7 @@
 #include "base/id.h"
 #include "base/mapped.h"
 #include "collection/collection.h"
+#include "collection/layout.h"
 #include "collection/op_internal.h"
 #include "collection/sparse_internal.h"
 #include "index/flat.h"
@@ -128,13 +129,6 @@ void dp_shard__close(dp_shard *s, bool keep); /* keep false: its files are about
  * mark_out  up to where the log was read */
 ort_err dp_shard__open_still(dp_shard **out, int data_dir, const dp_collection_config *config,
                              dp_log_mark *mark_out, ort_diag *diag);
-
-/* How payloads are packed, as the schema says. */
-dp_packing dp_shard__packing(const dp_schema *schema);
-
-/* How a shard of that schema keeps its points; columns is the caller's and *out points into it. */
-void dp_shard__points_config(const dp_schema *schema, ort_tenant_id tenant, ort_collection_id id,
-                             dp_column columns[ORT_VECTORS_PER_POINT_MAX], dp_points_config *out);
 
 /* The shard of a collection (collection.c); lives as long as it. */
 dp_shard *dp_collection__shard(dp_collection *c);

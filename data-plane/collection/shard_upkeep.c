@@ -337,7 +337,7 @@ dp_shard__follow_schema(dp_shard *s)
     for (uint32_t c = 0; c < s->derived_count; c++) {
         dp_shard__ask_codes(s, c);
     }
-    dp_points_set_packing(s->points, dp_shard__packing(fresh)); /* no checkpoint is under way */
+    dp_points_set_packing(s->points, dp_collection_packing(fresh)); /* no checkpoint is under way */
     dp_payload__bury(s);
 }
 

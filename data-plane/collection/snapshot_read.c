@@ -295,7 +295,7 @@ dp_snapshot_fill(dp_snapshot_reader *r, int data_dir, ort_tenant_id tenant, ort_
     dp_points_config config;
     ort_err err = ORT_OK;
     if (data_dir >= 0) {
-        dp_shard__points_config(r->item.schema, tenant, id, columns, &config);
+        dp_collection_points_config(r->item.schema, tenant, id, columns, &config);
         err = dp_points_open(&f.points, data_dir, &config, diag);
     }
     while (err == ORT_OK && f.count < r->item.points) {

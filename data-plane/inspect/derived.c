@@ -10,41 +10,19 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "collection/layout.h"
 #include "filter/payload_index.h"
 #include "inspect/inspect_internal.h"
-
-static dp_column_type
-column_type(const dp_vector_schema *v)
-{
-    if (v->sparse || v->multi) {
-        return DP_COLUMN_BYTES;
-    }
-    return v->elem == DP_ELEM_F32   ? DP_COLUMN_F32
-           : v->elem == DP_ELEM_F16 ? DP_COLUMN_F16
-                                    : DP_COLUMN_U8;
-}
 
 static ort_err
 open_points(dp_derived_files *d, ort_diag *diag)
 {
     const dp_catalog_entry *e = d->entry;
-    const uint32_t count = dp_schema_vector_count(e->schema);
-    dp_column *columns = calloc((size_t)count + 1, sizeof *columns);
-    if (columns == NULL) {
-        return ort_fail(diag, ORT_ENOMEM, "columns");
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        const dp_vector_schema *v = dp_schema_peek_vector(e->schema, i);
-        columns[i] = (dp_column){.id = i, .type = column_type(v)};
-        columns[i].dim = columns[i].type == DP_COLUMN_BYTES ? 0 : v->size;
-    }
-    const dp_points_config config = {.tenant = d->tenant,
-                                     .shard = e->id,
-                                     .layout = {.columns = columns, .column_count = count},
-                                     .read_only = true};
-    const ort_err err = dp_points_open(&d->points, d->dir, &config, diag);
-    free(columns);
-    return err;
+    dp_column columns[ORT_VECTORS_PER_POINT_MAX];
+    dp_points_config config;
+    dp_collection_points_config(e->schema, d->tenant, e->id, columns, &config);
+    config.read_only = true;
+    return dp_points_open(&d->points, d->dir, &config, diag);
 }
 
 /* What a file is of; NOTHING: of no vector and no field that there is now. */
